@@ -31,6 +31,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 
+def count_of(count: int, one: str, many: str = "") -> str:
+    """So many of something in words: `1 event`, `2 events`; `many` where the plural is no `s` at the end."""
+    return f"{count} {one if count == 1 else many or f'{one}s'}"
+
+
 class SwarmError(Exception):
     """Base of all: a message for people, a code for machines, a cure for both."""
 

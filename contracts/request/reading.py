@@ -11,7 +11,7 @@ import orjson
 from pydantic import BaseModel, Tag, ValidationError
 from pydantic_core import ErrorDetails
 
-from contracts.errors import InvalidRequest, Problem
+from contracts.errors import InvalidRequest, Problem, count_of
 from contracts.request.request import Request, disagreements
 
 Saying = Callable[[object, Mapping[str, object]], tuple[str, str]]
@@ -93,7 +93,7 @@ def problems_of(error: ValidationError, schema: type[BaseModel]) -> list[Problem
             continue  # what is wrong with an item says more than that a sound item is missing
         problem = _problem(detail, schema)
         problems.setdefault((problem.path, problem.message), problem)
-    rest = [Problem("", f"and {more} problems more", "Mend these first.")] if more > 0 else []
+    rest = [Problem("", f"and {count_of(more, 'problem')} more", "Mend these first.")] if more > 0 else []
     return [*problems.values(), *rest]
 
 

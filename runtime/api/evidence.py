@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from contracts.errors import InvalidInput, NotFound, Refused
+from contracts.errors import InvalidInput, NotFound, Refused, count_of
 from runtime.api.children import open_children
 from runtime.api.home_context import HomeContext
 from runtime.api.session_source import (
@@ -47,7 +47,7 @@ def replay(context: HomeContext, name: str, to: int | None = None, step: int | N
         at = _position_of_step(history, step)
     if not 1 <= at <= history.size:
         raise InvalidInput(
-            f"session {history.id} has {history.size} events, there is none at {at}.",
+            f"session {history.id} has {count_of(history.size, 'event')}, there is none at {at}.",
             cure=f"Choose from 1 to {history.size}.",
             path="SEQ",
         )

@@ -11,7 +11,7 @@ from typing import Protocol
 from blake3 import blake3
 
 from bus.blobs import DirectoryBlobs
-from contracts.errors import InvalidInput, NotFound, NotVerified
+from contracts.errors import InvalidInput, NotFound, NotVerified, count_of
 from contracts.exporter import ExportingState
 from contracts.session import SessionState
 from runtime.bundle.bundle_members import FIXED_MEMBERS, row_names
@@ -105,10 +105,12 @@ class BlobCheck:
             except (InvalidInput, NotVerified) as error:
                 yield Divergence(0, 0, "blob", f"{what}: {error.message}")
         if absent:
-            self.missing.append(f"checkpoints: {absent} are not in {self._source.place}; the log has their digests")
+            left = count_of(absent, "is", "are")
+            self.missing.append(f"checkpoints: {left} not in {self._source.place}; the log has their digests")
         gone = [kept for kept in self._state.training.checkpoints if kept.gone]
         if gone:
-            self.missing.append(f"{len(gone)} checkpoints were let go, as the log says; their digests stand in it")
+            told = count_of(len(gone), "checkpoint was", "checkpoints were")
+            self.missing.append(f"{told} let go, as the log says, which has the digests")
         if self._state.training.dataset:
             yield from self._dataset(self._state.training.dataset.root)
 

@@ -17,7 +17,7 @@ import orjson
 from bus import subjects
 from bus.blobs import DirectoryBlobs
 from contracts.envelope import Fact
-from contracts.errors import NotVerified
+from contracts.errors import NotVerified, count_of
 from contracts.event import SPOKEN, Unknown
 from contracts.keyring import fingerprint
 from contracts.operator import SessionRequested
@@ -235,7 +235,8 @@ def _open_ends(told: LogDigest, ring: StoredSession | None, signed: int, root: s
         opened = fingerprint(told.keys.root)
         yield f"root: unanchored; the keyring is that of root {opened}, which nobody was asked about"
     if told.strangers:
-        yield f"{told.strangers} events of a type unknown here: their place is verified, their data are not"
+        strange = count_of(told.strangers, "event")
+        yield f"{strange} of a type unknown here: only the place in the log is verified, not the data"
 
 
 T = TypeVar("T")

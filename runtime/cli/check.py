@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from contracts.errors import Failed, InvalidRequest, Problem
+from contracts.errors import Failed, InvalidRequest, Problem, count_of
 from runtime.api.children import A, O, R, T, ask, open_children
 from runtime.cli.call import Call, Json, command
 from runtime.cli.output import pairs, style
@@ -125,7 +125,7 @@ def check_page(answer: Json) -> str:
     for finding in answer["findings"]:
         where = f" ({', '.join(map(str, finding['where'][:3]))})" if finding.get("where") else ""
         rows.append(("finding", f"{finding['kind']}: {finding['count']}{where}"))
-    steps = f"{answer['steps_total']} steps of {answer['step_ms']} ms"
+    steps = f"{count_of(answer['steps_total'], 'step')} of {answer['step_ms']} ms"
     rows += [
         ("model", f"{answer['parameters']} parameters; first batch: loss {answer['loss']:.4g}"),
         ("runs on", f"{answer['device']}, {answer['threads']} thread(s)"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from contracts.errors import InvalidRequest, SwarmError, of_system
+from contracts.errors import InvalidRequest, SwarmError, count_of, of_system
 from runtime.cli import interrupts
 from runtime.cli.output import cell, say, style
 from runtime.views.formatting import printable_json
@@ -85,7 +85,7 @@ def _text(error: SwarmError) -> str:
     label = _label()
     if isinstance(error, InvalidRequest):
         count = len(error.problems)
-        lines = [f"{label} the request has {count} problem{'s' if count > 1 else ''}."]
+        lines = [f"{label} the request has {count_of(count, 'problem')}."]
         for problem in error.problems:
             lines.append(f"  {style(problem.path or 'request', bold=True)}: {cell(problem.message)}")
             lines += [f"    {_hint(problem.cure)}"] if problem.cure else []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from contracts.errors import Refused, Unreachable
+from contracts.errors import Refused, Unreachable, count_of
 from runtime.cli.call import SECONDS, Call, Json, command
 from runtime.cli.output import cell, pairs, style, table
 from runtime.cli.sessions import age
@@ -50,7 +50,7 @@ def up(call: Call, *, detach: bool, timeout: float, roots: tuple[str, ...], with
 
 def tell_up(call: Call, host: HostRecord) -> None:
     """Say that the swarm is up, in the form of `status`."""
-    who = f"pid {host.pid}, {len(host.agents)} agents"
+    who = f"pid {host.pid}, {count_of(len(host.agents), 'agent')}"
     call.result(describe_host(call, host), f"The swarm is up: {host.url} ({who}). End it: swarm down")
 
 
@@ -136,7 +136,8 @@ def status_page(status: Json) -> str:
     if queue := status.get("queue"):
         now, lines = datetime.now(UTC), queue["slots"] + queue["waiting"]
         rows = [[line["session"], str(line["place"] or "trains"), age(line["since"], now)] for line in lines]
-        blocks += [f"{len(queue['slots'])} of {queue['limit']} slots are taken, {queue['length']} sessions wait"]
+        waiting = count_of(queue["length"], "session waits", "sessions wait")
+        blocks += [f"{len(queue['slots'])} of {count_of(queue['limit'], 'slot')} taken, {waiting}"]
         blocks += [table(("session", "place", "since"), rows) if rows else ""]
     return "\n\n".join(block for block in blocks if block)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from contracts.errors import count_of
 from runtime.api import evidence, orders
 from runtime.api.children import open_children
 from runtime.api.evidence import output_path
@@ -129,5 +130,5 @@ def anchor(call: Call, *, session: str, where: str) -> None:
         "root": head.root.hex(),
         "sealed": history.state.sealed is not None,
     }
-    rows = [("session", history.id), ("anchored", f"{head.size} events"), ("in", str(path))]
+    rows = [("session", history.id), ("anchored", count_of(head.size, "event")), ("in", str(path))]
     call.result(answer, lambda: pairs(rows))

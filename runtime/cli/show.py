@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from contracts.errors import count_of
 from runtime.api import evidence
 from runtime.api.session_source import ask_reader, find, read_session, reader
 from runtime.cli.call import Call, Json, command, complete_session, session_argument
@@ -92,7 +93,8 @@ def _moment_page(state: SessionMoment, made: Json) -> Page:
     lines = []
     if made:
         about = f"digest {made['weights_digest']}, from the state of step {made['from_step']}"
-        lines = [made["weights"], f"{made['tensors']} tensors, {about}, every window on the way as recorded"]
+        tensors = count_of(made["tensors"], "tensor")
+        lines = [made["weights"], f"{tensors}, {about}, every window on the way as recorded"]
     return replay_page(state, f"after event {state['at']} of {state['of']}", sentences.plain(state["event"]), lines)
 
 

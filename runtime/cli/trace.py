@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from contracts.errors import NotVerified
+from contracts.errors import NotVerified, count_of
 from runtime.api.session_source import open_subject
 from runtime.cli.call import Call, command, complete_session
 from runtime.cli.output import pairs
@@ -81,7 +81,7 @@ def step_page(answer: StepAnswer) -> str:
     rows = [("session", answer["session"]), ("step", str(answer["step"]))]
     rows += [("made by" if m["on_path"] else "superseded", f"segment {m['segment']}") for m in answer["made"]]
     listed = [_line(row) for row in answer["rows"]]
-    head = f"{len(listed)} rows of {answer['source']}, in their order:"
+    head = f"{count_of(len(listed), 'row')} of {answer['source']}, in their order:"
     return "\n".join([pairs([*rows, *_windows(answer["windows"])]), "", head, *listed])
 
 

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from functools import reduce
 from typing import NamedTuple
 
 import structlog
@@ -28,6 +29,7 @@ from contracts.queue import (
     SessionQueued,
     SessionReturned,
     SessionWithdrawn,
+    Slot,
 )
 from contracts.roles import DESK, OPERATOR, TRAINER
 from contracts.session import SessionState
@@ -37,9 +39,10 @@ from runtime.node.presence import BEAT, PRESENT, InstancePresence
 
 log = structlog.get_logger()
 
-MOST_EVENTS = 1000
+MOST_EVENTS, MOST_SLOTS = 1000, 200
 """Events after which a log of the queue is closed, for a start reads the newest one from its beginning; more while so
-many sessions are in the queue that the next log would begin with a quarter of them."""
+many sessions are in the queue that the next log would begin with a quarter of them. One with more slots taken is not
+closed, for the first append of the next one grants them all again."""
 
 IDLE = 60.0
 """Seconds after which a slot is returned that no trainer has in hand, if others wait for it."""
@@ -108,6 +111,23 @@ def decide(queue: Queue, applicants: Sequence[Applicant], limit: int, idle: Coll
     return said
 
 
+def reopen(keyring: str, before: Queue, applicants: Sequence[Applicant], limit: int) -> list[Event]:
+    """The first words of a log of the queue, given how the one before ended. Pure.
+
+    Who had a slot has it again, whatever the limit is from now on, for its trainer goes on meanwhile; nobody else gets
+    it, and who waited keeps its place.
+    """
+    wants = {applicant.session: applicant.begun for applicant in applicants if applicant.wants}
+    holders = [session for session in before.slots if session in wants]
+    said: list[Event] = [QueueOpened(keyring=keyring)]
+    if most := max(limit, len(holders)):
+        said.append(QueueLimited(limit=most))
+    for session in holders:
+        said += [SessionQueued(session=session, begun=wants[session]), SessionGranted(session=session)]
+    waiting = (entry for session, entry in before.queued.items() if session in wants)
+    return said + [SessionQueued(session=entry.session, begun=entry.begun) for entry in waiting]
+
+
 class QueueKeeper:
     """Keeps the queue of one partition in step with its sessions until it is cancelled."""
 
@@ -158,18 +178,22 @@ class QueueKeeper:
         """What is to be said next, as one append."""
         tail = self._node.tail
         queue = tail.queue or Queue()
-        if queue.events >= max(MOST_EVENTS, 4 * (len(queue.slots) + len(queue.queued))):
+        many = max(MOST_EVENTS, 4 * (len(queue.slots) + len(queue.queued)))
+        if queue.events >= many and len(queue.slots) <= MOST_SLOTS:
             return [QueueClosed()]
         applicants = [*self._applicants.values()]
         in_hand = {session for one in self._trainers() for session in one.room.sessions}
         opening: list[Event] = []
-        limit = self._limit(queue)
         if not queue.opened:
-            # What is trained already keeps its slot, whatever the limit is from now on.
-            training = sum(applicant.begun and applicant.session in in_hand for applicant in applicants)
-            limit = max(limit, training)
-            opening = [QueueOpened(keyring=tail.admission.keyring().head)]
-            queue = queue.after(opening[0])
+            before = tail.queue_before
+            if before is None:  # in a home without a queue so far, what is trained has a slot
+                trained = [one.session for one in applicants if one.begun and one.session in in_hand]
+                before = Queue(slots={session: Slot(session, "", "") for session in trained})
+            limit = self._limit(before)
+            opening = reopen(tail.admission.keyring().head, before, applicants, limit)
+            queue = reduce(Queue.after, opening, queue)
+        else:
+            limit = self._limit(queue)
         return [*opening, *decide(queue, applicants, limit, self._idle(queue, in_hand))][:_LARGEST]
 
     def _trainers(self) -> list[InstancePresence]:

@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from contracts.errors import NotFound, SwarmError
+from contracts.errors import NotFound, SwarmError, count_of
 from contracts.roles import BUILT_IN
 from runtime.home.home import LAYOUT, Home
 from runtime.home.settings import FIELDS, Settings
@@ -217,11 +217,12 @@ def _logs(home: Home, settings: Settings) -> Iterator[CheckResult]:
             message = f"{session}: record {void.seq} is no fact ({void.reason}: {void.detail})"
             yield CheckResult("fail", "logs", message, f"Keep the file as evidence: swarm audit {session}")
         elif kept.torn_bytes and not (running and running.alive):
-            message = f"{session}: its last {kept.torn_bytes} bytes are no record"
+            message = f"{session}: its last {count_of(kept.torn_bytes, 'byte is', 'bytes are')} no record"
             yield CheckResult("warn", "logs", message, _ANEW)
         else:
             sound += 1
-    yield CheckResult("ok", "logs", f"{sound} of {len(list(home.session_ids()))} files are whole and hold only facts")
+    files = count_of(len(list(home.session_ids())), "file")
+    yield CheckResult("ok", "logs", f"{sound} of {files} whole, with nothing but facts")
 
 
 def _store(home: Home, settings: Settings) -> Iterator[CheckResult]:
@@ -238,10 +239,11 @@ def _store(home: Home, settings: Settings) -> Iterator[CheckResult]:
             continue  # told among the logs
         if have < events:
             short += 1
-            message = f"{session}: the file holds {have} events, the swarm {events}"
+            message = f"{session}: the file holds {count_of(have, 'event')}, the swarm {events}"
             yield CheckResult("fail", "store", message, _ANEW)
     if not short:
-        yield CheckResult("ok", "store", f"the files hold every event of the {len(held)} sessions that the swarm knows")
+        known = count_of(len(held), "session")
+        yield CheckResult("ok", "store", f"the files hold every event that the swarm has, of {known}")
 
 
 def _sharers(home: Home, settings: Settings) -> Iterator[CheckResult]:
@@ -264,7 +266,7 @@ def _sharers(home: Home, settings: Settings) -> Iterator[CheckResult]:
         cure = f"Let it use {home.blobs.resolve()} too: SWARM_BLOBS=DIR, or blobs in settings.toml."
         yield CheckResult("fail", "sharers", message, cure)
     if not apart:
-        yield CheckResult("ok", "sharers", f"{len(there)} agents use one store")
+        yield CheckResult("ok", "sharers", f"{count_of(len(there), 'agent uses', 'agents use')} one store")
 
 
 def _ask(settings: Settings, question: Callable[[SwarmClient], Coroutine[Any, Any, T]]) -> T:

@@ -45,6 +45,8 @@ class LogFollower:
         self.seq = 0
         self._keyring = ""
         self._root, self._queue, self._queue_number = "", "", 0
+        self.queue_before: Queue | None = None
+        """The queue as its newest closed log ended; None where none was closed, as far as this follower has read."""
         self.caught_up = asyncio.Event()
         self._bus = bus
         self._copy = copy
@@ -226,6 +228,7 @@ class LogFollower:
         was_sealed = history.state.sealed is not None
         history.add(facts)
         if history.id == self._queue and isinstance(facts[-1].event, QueueClosed):
+            self.queue_before = history.derived(Queue())
             self._go_to_queue(self._queue_number + 1)
             del self.histories[history.id]
             self.admission.forget(history.id)

@@ -123,7 +123,7 @@ def machine_of(claim: TrainingClaimed) -> AuditedMachine:
 
 
 MANIFEST = "manifest.json"
-ROWLESS = "which are not here (a bundle has them when it was made with `swarm bundle S --dataset`),"
+ROWLESS = "which are not here (a bundle has them when it was made with `swarm bundle S --dataset`)"
 
 
 def machine_differences(facts: Iterable[Fact], here: MachineIdentity) -> list[str]:

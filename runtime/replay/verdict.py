@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from contracts.errors import count_of
 from contracts.event import Value
 from contracts.findings import AuditFindings, DivergencePlace, FoundDivergence, Mode, SpanDivergence, SpanPlanned
 
@@ -209,7 +210,7 @@ def replay_verdict(
         verdict="fail" if wrong else "not-comparable" if differing or idle else "pass",
         divergences=tuple(wrong),
         unchecked=(
-            *(f"not comparable: {one} differs" for one in differing[:20]),
+            *(f"not comparable, because of {one}" for one in differing[:20]),
             *unchecked,
             *exports.unchecked,
             *_unchecked(plan, results, computed),
@@ -265,7 +266,7 @@ def _unchecked(plan: AuditPlan, results: Mapping[int, SpanResult], computed: Map
     if not plan.spans and plan.mode != "log":
         yield UNTRAINED
     if left:
-        yield f"{left} of {len(plan.spans)} spans were not computed again"
+        yield f"{left} of {count_of(len(plan.spans), 'span')} {'was' if left == 1 else 'were'} not computed again"
     if not plan.ended:
         upto = f"up to step {plan.reached}, event {plan.events}"
         yield f"training has not ended: what was recorded {upto}, was looked at"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from contracts.errors import count_of
 from runtime.views.blocks import (
     Block,
     Content,
@@ -64,7 +65,7 @@ def session_page(summary: SessionReply) -> Page:
         *((f"proposal {entry['number']} waits", _proposal(entry)) for entry in summary.get("proposals", ())),
         ("sealed", summary.get("sealed")),
         ("owed", ", ".join(summary.get("owed", ()))),
-        ("wall", f"{summary['wall_s']:.1f} s, {summary.get('events', 0)} events"),
+        ("wall", f"{summary['wall_s']:.1f} s, {count_of(summary.get('events', 0), 'event')}"),
     ]
     title = str(summary.get("name") or summary["kind"])
     blocks: list[Block] = [key_figures(*rows)]
@@ -131,15 +132,16 @@ DIVERGENCES = 10
 
 def verdict_page(verdict: Verdict, audit: str = "") -> Page:
     """A verdict with what was looked at, what was not, and what does not hold; `audit` is the session that found it."""
+    signatures, roots = count_of(verdict.signatures, "signature"), count_of(verdict.checkpoints, "signed root")
     rows: list[tuple[str, Content]] = [
         ("session", verdict.session),
         ("verdict", verdict_phrase(verdict.verdict)),
-        ("events", f"{verdict.events} in {len(verdict.lane_heads)} lanes, {verdict.signatures} signatures"),
-        ("ledger", f"{verdict.checkpoints} signed roots computed again, over {verdict.signed_events} events"),
+        ("events", f"{verdict.events} in {count_of(len(verdict.lane_heads), 'lane')}, {signatures}"),
+        ("ledger", f"{roots} computed again, over {count_of(verdict.signed_events, 'event')}"),
         ("sealed", verdict.sealed or "not yet"),
         ("blobs", f"{verdict.blobs} compared with their digests"),
         ("root", verdict.root),
-        ("anchors", f"{verdict.anchors} notes from elsewhere" if verdict.anchors else ""),
+        ("anchors", f"{count_of(verdict.anchors, 'note')} from elsewhere" if verdict.anchors else ""),
         ("decisions", f"{verdict.decisions} compared with what was signed" if verdict.decisions else ""),
         *span_rows(verdict),
         *(("unchecked", what) for what in verdict.unchecked),
@@ -163,7 +165,8 @@ def span_rows(verdict: Verdict) -> Iterator[tuple[str, str]]:
 
     if verdict.mode == "log" or not isinstance(verdict, ReplayVerdict):
         return
-    yield "spans", f"{verdict.spans_checked} of {verdict.spans_total} computed again, {verdict.steps_checked} steps"
+    steps = count_of(verdict.steps_checked, "step")
+    yield "spans", f"{verdict.spans_checked} of {verdict.spans_total} computed again, {steps}"
     if verdict.spans_resumed:
         told = f"{verdict.spans_resumed} of them in an earlier run of this audit, which was interrupted"
         yield "resumed", told
@@ -179,6 +182,9 @@ def span_rows(verdict: Verdict) -> Iterator[tuple[str, str]]:
 
 def _chances(verdict: ReplayVerdict) -> Iterator[tuple[str, str]]:
     yield "seed", str(verdict.seed)
+    if not any(verdict.detection.values()):
+        yield "chance", "nothing was computed again, so no wrong span would be found"
+        return
     for rate in SHARES:
         if rate in verdict.detection:
             chance = f"one of these would be with a chance of {verdict.detection[rate]:.1%}"

@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 
 from bus.blobs import DirectoryBlobs
 from contracts.checkpoint_keeper import Role
+from contracts.errors import count_of
 from contracts.session import Checkpoint, SessionState
 from runtime.log import retention
 from runtime.replay.comparison import flat
@@ -207,7 +208,8 @@ def optimizer_text(optimizer: OptimizerFigures) -> str:
     told = f"{name} ({options})" if options else name
     if not optimizer["tensors"]:
         return told
-    state = f"state of {size(optimizer['bytes'])} in {optimizer['tensors']} tensors: {', '.join(optimizer['memory'])}"
+    tensors = count_of(optimizer["tensors"], "tensor")
+    state = f"state of {size(optimizer['bytes'])} in {tensors}: {', '.join(optimizer['memory'])}"
     return f"{told}; {state}"
 
 

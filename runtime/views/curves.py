@@ -11,6 +11,7 @@ from contracts.event import Event, unpack
 from contracts.session import SessionState
 from contracts.trainer import AttemptEnded, ControlEvaluated, WindowRecorded
 from contracts.validator import CheckpointValidated
+from contracts.errors import count_of
 from runtime.views.formatting import finite
 
 Row = dict[str, float | None]
@@ -160,12 +161,12 @@ class MetricsTable(Sequence[Row]):
     __hash__ = None  # type: ignore[assignment] # its rows are dicts
 
     def __repr__(self) -> str:
-        return f"<MetricsTable of {len(self)} rows: {', '.join(self.columns)}>"
+        return f"<MetricsTable of {count_of(len(self), 'row')}: {', '.join(self.columns)}>"
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{escape(name)}</th>" for name in self.columns)
         body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in self._shown())
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{len(self)} rows</p>"
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{count_of(len(self), 'row')}</p>"
 
     def _repr_markdown_(self) -> str:
         lines = [self.columns, ["---"] * len(self.columns), *self._shown()]

@@ -13,6 +13,8 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
+from contracts.errors import count_of
+
 _STEERING = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 but tab and line feed, DEL, C1
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # what turns the direction of writing
@@ -92,7 +94,7 @@ def fork_of(fork: Mapping[str, Any] | None) -> str:
     if not fork:
         return ""
     changes = [f"{path}={value}" for path, value in fork["set"].items()]
-    changes += [f"without {fork['rows_without']} rows"] if fork["rows_without"] else []
+    changes += [f"without {count_of(fork['rows_without'], 'row')}"] if fork["rows_without"] else []
     return f"{fork['session']} at step {fork['step']}, {', '.join(changes) or 'nothing changed'}"
 
 

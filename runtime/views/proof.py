@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing_extensions import TypedDict
 
 from contracts.diagnostician import InterventionProven
+from contracts.errors import count_of
 from contracts.replies import SessionReply
 from runtime.views.answer_pages import state_phrase
 from runtime.views.blocks import (
@@ -97,16 +98,17 @@ def proof_answer(
 
 def proof_page(proof: ProofAnswer) -> Page:
     """A proof as a page: the verdict, both forks, and their curves."""
-    reproduced = f"{proof['reproduced']} windows that the parent recorded came out again"
+    reproduced = f"{count_of(proof['reproduced'], 'window')} that the parent recorded came out again"
     if proof["superseded"]:
         reproduced += f", {proof['superseded']} of them superseded ones, without the intervention"
+    differs = count_of(proof["differing"], "window DIFFERS", "windows DIFFER")
     head = key_figures(
         ("proof", proof["session"]),
         ("of", f"the intervention in {proof['parent']} that took effect at step {proof['step']}"),
         ("verdict", Phrase(f"{proof['verdict'].upper()} by {proof['metric']}", TONES.get(proof["verdict"], "warn"))),
         ("they part", f"in step {proof['parted']}" if proof["parted"] else "nowhere"),
         ("reproduced", reproduced),
-        ("differing", Phrase(f"{proof['differing']} windows DIFFER", "bad") if proof["differing"] else ""),
+        ("differing", Phrase(differs, "bad") if proof["differing"] else ""),
     )
     sides: list[tuple[Content, ...]] = [
         ("session", Phrase(proof["with_it"], code=True), Phrase(proof["without_it"], code=True)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from contracts.errors import count_of
 from runtime.views.formatting import (
     figures,
     fork_of,
@@ -52,14 +53,14 @@ def _requested(data: Data) -> str:
 
 def _prepared(data: Data) -> str:
     splits = ", ".join(f"{rows} {name}" for name, rows in data["splits"].items())
-    findings = f", {len(data['findings'])} findings" if data["findings"] else ""
+    findings = f", {count_of(len(data['findings']), 'finding')}" if data["findings"] else ""
     again = "already prepared" if data["reused"] else "prepared"
-    return f"dataset {data['source']} {again}: {data['rows']} rows ({splits}){findings}"
+    return f"dataset {data['source']} {again}: {count_of(data['rows'], 'row')} ({splits}){findings}"
 
 
 def _claimed(data: Data) -> str:
     resolved = data["resolved"]
-    steps = f", {resolved['steps_total']} steps" if "steps_total" in resolved else ""
+    steps = f", {count_of(resolved['steps_total'], 'step')}" if "steps_total" in resolved else ""
     since = f" from step {data['resumed_from']}" if data["resumed_from"] else ""
     return f"claimed by {data['worker']} (attempt {data['epoch']}){since}{steps}"
 
@@ -93,7 +94,7 @@ _RESOURCES = {"disk": "free disk space", "gpu_memory": "GPU memory", "gpu_temper
 
 def _completed(data: Data) -> str:
     early = " early" if data["stopped_early"] else ""
-    ended = f"training completed{early} after {data['step']} steps"
+    ended = f"training completed{early} after {count_of(data['step'], 'step')}"
     if data["best_step"] in (None, data["step"]):
         return f"{ended}, best at {data['best_step']}: {figures(data['values'])}"
     # The event has the figures of the end; those of the best step are in that step's evaluation.
@@ -107,7 +108,8 @@ def _failure(data: Data) -> str:
 
 def _exported(data: Data) -> str:
     error = data["parity"].get("max_abs")
-    parity = f", largest difference {short(error)} over {data['rows_compared']} rows" if error is not None else ""
+    rows = count_of(data["rows_compared"], "row")
+    parity = f", largest difference {short(error)} over {rows}" if error is not None else ""
     return f"model exported as {_model(data)}: {data['filename']} ({size(data['bytes'])}){parity}"
 
 
@@ -120,14 +122,15 @@ def _searched(data: Data) -> str:
     if data["best_value"] is None and data["best_parameters"]:
         return f"range test completed, suggests {in_words(data['best_parameters'])}"
     if data["best_value"] is None:
-        return f"search completed after {data['trials']} trials, none of which has a value"
+        return f"search completed after {count_of(data['trials'], 'trial')}, none of which has a value"
     best = f"best {short(data['best_value'])} (trial {data['best_number']}: {in_words(data['best_parameters'])})"
-    return f"search completed after {data['trials']} trials, {best}"
+    return f"search completed after {count_of(data['trials'], 'trial')}, {best}"
 
 
 def _handler(data: Data) -> str:
     cure = "" if data["cure"] in data["error"] else data["cure"]
-    return f"{data['role']}.{data['handler']} failed {data['attempts']} times: {data['error']} {cure}".rstrip()
+    times = count_of(data["attempts"], "time")
+    return f"{data['role']}.{data['handler']} failed {times}: {data['error']} {cure}".rstrip()
 
 
 def _divergence(data: Data) -> str:
@@ -143,7 +146,8 @@ def _birth(data: Data) -> str:
 
 
 def _validated(data: Data) -> str:
-    judged = f"step {data['step']} on {data['rows']} {data['split']} rows: {figures(data['metrics'])}"
+    rows = count_of(data["rows"], f"{data['split']} row")
+    judged = f"step {data['step']} on {rows}: {figures(data['metrics'])}"
     # The test rows are met here alone: there is nothing to reproduce.
     return judged if data["split"] == "test" else f"{judged}; control metric {data['control']}"
 
@@ -166,7 +170,7 @@ _VERDICTS = {
 
 def _proven(data: Data) -> str:
     ours, theirs = ("-" if data[side] is None else short(data[side]) for side in ("with_value", "without_value"))
-    again = f"{data['reproduced']} windows of the parent came out again"
+    again = f"{count_of(data['reproduced'], 'window')} of the parent came out again"
     wrong = f", {data['differing']} DIFFER" if data["differing"] else ""
     return f"{_VERDICTS[data['verdict']]}: {data['metric']} {ours} with it, {theirs} without; {again}{wrong}"
 
@@ -209,8 +213,9 @@ def _planned(data: Data) -> str:
     log = f"log of {data['session']} verified ({data['log'].get('verdict')})"
     if not data["machine"]:
         return f"{log}; nothing is to be computed again"
-    exports = f" and {len(data['exports'])} exports" if data["exports"] else ""
-    return f"{log}; {len(data['chosen'])} of {len(data['spans'])} spans{exports} are to be computed again"
+    exports = f" and {count_of(len(data['exports']), 'export')}" if data["exports"] else ""
+    spans = count_of(len(data["spans"]), "span")
+    return f"{log}; to be computed again: {len(data['chosen'])} of {spans}{exports}"
 
 
 def _span(data: Data) -> str:
@@ -218,7 +223,7 @@ def _span(data: Data) -> str:
         return f"span {data['span']} could not be computed: {data['problem']}"
     divergence = data["divergence"]
     if divergence is None:
-        return f"span {data['span']} computed again, {data['steps']} steps: same bits"
+        return f"span {data['span']} computed again, {count_of(data['steps'], 'step')}: same bits"
     where = f"{divergence['name']} of steps {divergence['first']}..{divergence['last']}"
     return f"span {data['span']} DIFFERS: {divergence['field'] or 'the account'} in {where}"
 
@@ -232,7 +237,9 @@ def _export_again(data: Data) -> str:
 def _audited(data: Data) -> str:
     verdict = data["found"]
     computed = (
-        f", {verdict['spans_checked']} of {verdict['spans_total']} spans computed again" if "seed" in verdict else ""
+        f", {verdict['spans_checked']} of {count_of(verdict['spans_total'], 'span')} computed again"
+        if "seed" in verdict
+        else ""
     )
     first = f"; first: {verdict['first_divergence']['message']}" if verdict.get("first_divergence") else ""
     return f"audit of {data['session']} ({data['mode']}): {data['verdict'].upper()}{computed}{first}"
@@ -302,15 +309,15 @@ _TELLERS: dict[str, Callable[[Data], str]] = {
     "trial.started": lambda d: f"trial {d['number']} is session {d['session']}: {in_words(d['parameters'])}",
     "trial.finished": _trial,
     "search.completed": _searched,
-    "search.cancelled": lambda d: f"search cancelled after {d['trials']} trials: {d['reason']}",
+    "search.cancelled": lambda d: f"search cancelled after {count_of(d['trials'], 'trial')}: {d['reason']}",
     "search.failed": lambda d: f"search failed: {d['message']} {d['cure']}".rstrip(),
     "resources.summarised": _resources,
     "resources.alerted": _alert,
     "resources.measured": _measured,
-    "ledger.checkpointed": lambda d: f"tree over {d['size']} events signed",
+    "ledger.checkpointed": lambda d: f"tree over {count_of(d['size'], 'event')} signed",
     "duty.waived": lambda d: f"{d['role']} did not answer for {d['silent_seconds']:.0f} s: {d['duty']} waived",
     "voids.listed": lambda d: f"{len(d['voids'])} stored messages are not facts",
-    "session.sealed": lambda d: f"sealed over {d['size']} events, root {d['root'][:16]}",
+    "session.sealed": lambda d: f"sealed over {count_of(d['size'], 'event')}, root {d['root'][:16]}",
     "handler.failed": _handler,
     "child.ended": _child,
     "keyring.opened": lambda d: f"keyring of {d['deployment']} opened",
@@ -318,7 +325,7 @@ _TELLERS: dict[str, Callable[[Data], str]] = {
     "key.rotated": lambda d: f"key of {d['role']} rotated",
     "key.revoked": lambda d: f"key {d['key']} revoked: {d['reason']}",
     "queue.opened": lambda d: "queue opened",
-    "queue.limited": lambda d: f"{d['limit']} sessions may train at once",
+    "queue.limited": lambda d: f"{count_of(d['limit'], 'session')} may train at once",
     "session.queued": lambda d: f"{d['session']} waits for a slot{' to go on' if d['begun'] else ''}",
     "session.granted": lambda d: f"{d['session']} has a slot",
     "session.returned": lambda d: f"{d['session']} gives its slot back: {d['reason']}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from contracts.errors import count_of
 from contracts.exporter import ExportingState
 from contracts.hyperparameter_specialist import SearchState
 from contracts.session import Checkpoint, SessionState
@@ -111,7 +112,7 @@ def _overview(session: SessionState) -> Iterator[Block]:
         figures.append(
             KeyFigure("interventions", len(session.training.applied), note="changes of the plan", kind="count")
         )
-    figures.append(KeyFigure("time", f"{view.wall_seconds(session):.1f} s", note=f"{session.events} events"))
+    figures.append(KeyFigure("time", f"{view.wall_seconds(session):.1f} s", note=count_of(session.events, "event")))
     sealed = Phrase("sealed", "good") if session.sealed else Phrase("not sealed yet", "warn")
     figures.append(KeyFigure("log", sealed))
     yield KeyFigures(tuple(figures), large=True)
@@ -198,7 +199,8 @@ def _judged(session: SessionState) -> Iterator[Block]:
     details = kept.validated.details
     names = tuple(score.label for score in details.per_class)
     matrix = details.confusion
-    where = f"step {kept.written.step}, {kept.validated.rows} {kept.validated.split} rows"
+    rows = count_of(kept.validated.rows, f"{kept.validated.split} row")
+    where = f"step {kept.written.step}, {rows}"
     if 0 < len(matrix) <= CLASSES and all(len(line) == len(matrix) for line in matrix):
         values = tuple(tuple(float(cell) for cell in line) for line in matrix)
         title = f"What was taken for what ({where})"
@@ -323,7 +325,9 @@ def _artifacts(session: SessionState) -> list[Block]:
     for _, made in ExportingState.of(session).exports:
         form = made.format + (f"/{made.quantize}" if made.quantize else "")
         parity = (
-            f"{number(made.parity['max_abs']):.3g} over {made.rows_compared} rows" if "max_abs" in made.parity else ""
+            f"{number(made.parity['max_abs']):.3g} over {count_of(made.rows_compared, 'row')}"
+            if "max_abs" in made.parity
+            else ""
         )
         rows.append((form, f"exports/{made.filename}", made.bytes, parity, made.blob))
     columns = (

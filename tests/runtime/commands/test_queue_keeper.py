@@ -14,29 +14,40 @@ import pytest
 from bus import subjects
 from bus.keys import KeyStore
 from bus.memory import MemoryBus
-from contracts.data_manager import DatasetRejected
+from contracts.data_manager import DatasetPrepared, DatasetRejected
 from contracts.errors import Full
 from contracts.event import Event
 from contracts.ids import PARTITION, session_id, uuid8
 from contracts.kinds import SESSION_KINDS
 from contracts.operator import KindName, ResumeRequested, SessionRequested
-from contracts.queue import Queue, QueueOpened, objection, queue_session
+from contracts.queue import Queue, QueueClosed, QueueOpened, objection, queue_session
 from contracts.request import read_request
+from contracts.roles import DESK, OPERATOR
 from contracts.session import SessionState, advance
 from contracts.trainer import TrainingCancelled, TrainingPaused
 from runtime.commands import deployment_keys, queue_keeper
-from runtime.commands.queue_keeper import Applicant, QueueKeeper, decide
+from runtime.commands.queue_keeper import Applicant, QueueKeeper, decide, reopen
 from runtime.home import settings
 from runtime.home.home import Home
 from runtime.host.local_swarm import make_node
 from runtime.host.swarm_node import SwarmNode
 from runtime.log.archive import Archive
-from runtime.log.lane_writer import LaneWriter
+from runtime.log.lane_writer import LaneWriter, Provenance
 from runtime.node.presence import PRESENT, TrainingRoom
 from tests.contracts.told import Told, fact
-from tests.harness import FAST, small_request
+from tests.harness import FAST, claim, small_request
 
 A, B, C, D = (session_id(uuid8(name)) for name in "abcd")
+PREPARED = DatasetPrepared(
+    root="0" * 64,
+    source_digest="0" * 64,
+    rows=1,
+    splits={"train": 1},
+    bytes=1,
+    source="test",
+    facts={"task": "other"},
+    findings=[],
+)
 OPEN = Queue().after(QueueOpened(keyring="0" * 64))
 
 
@@ -126,6 +137,40 @@ def test_wherever_a_host_dies_the_next_one_comes_to_the_same(seed: int) -> None:
         granted += [session for session in disturbed.slots if session not in granted]
         order.append(name)
     assert granted == [name for name in order if name in granted]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_never_more_are_trained_than_there_are_slots_when_a_log_follows_another_at_any_time(seed: int) -> None:
+    """A trainer goes on with what it has in hand, whether or not the newest log of the queue says that it may."""
+    chance, slots = random.Random(seed), 2
+    queue, trained, sessions = OPEN, set[str](), dict[str, Applicant]()
+    for number in range(60):
+        name = session_id(uuid8(seed, number))
+        sessions[name] = ready(name)
+        for name in chance.sample([*sessions], min(2, len(sessions))):
+            sessions[name] = sessions[name]._replace(wants=chance.random() < 0.7)
+        for name in [name for name in sessions if chance.random() < 0.05]:
+            del sessions[name]
+        trained = {name for name in trained if name in sessions and sessions[name].wants}
+        if chance.random() < 0.5:
+            before = queue
+            queue, _ = said(Queue(), reopen("0" * 64, before, [*sessions.values()], slots))
+            assert queue.slots.keys() == {name for name in before.slots if name in sessions and sessions[name].wants}
+            assert [name for name in before.waiting if name in queue.queued] == [*queue.waiting]
+        queue, _ = said(queue, decide(queue, [*sessions.values()], slots))
+        # Of those with a slot one begins now, and its claim is in the log by the next decision.
+        for name in chance.sample(sorted(queue.slots), min(1, len(queue.slots))):
+            sessions[name], trained = sessions[name]._replace(begun=True), trained | {name}
+        assert len(trained) <= slots
+        assert trained <= queue.slots.keys()
+
+
+def test_a_log_that_follows_gives_all_their_slots_again_though_fewer_are_offered_by_now() -> None:
+    every = [ready(A, begun=True), ready(B), ready(C)]
+    before, _ = decided(OPEN, every, 2)
+    queue, events = said(Queue(), reopen("0" * 64, before, every, 1))
+    assert events == ["opened ", "limited ", "queued A", "granted A", "queued B", "granted B", "queued C"]
+    assert decided(queue, every, 1)[1] == ["limited "]
 
 
 @pytest.mark.parametrize("kind", SESSION_KINDS)
@@ -243,6 +288,34 @@ async def test_a_long_log_is_closed_and_the_next_one_goes_on_where_it_ended(
             assert made.tail.queue == before
             assert [name for name in names if name in made.tail.histories] == [names[2]]
             assert not made.tail.voids.total
+
+
+async def test_who_trains_keeps_its_slot_in_the_next_log_though_one_that_has_begun_before_waits(tmp_path: Path) -> None:
+    bus = MemoryBus()
+    async with host(tmp_path, bus, "one") as made:
+        keeper = QueueKeeper(made)
+        trainer(made, 1)
+        first, second = [await requested(made, name) for name in ("first", "second")]
+        for session in (first, second):
+            await made.writer("data_manager").say(session, [PREPARED])
+            assert await keeper.keep()
+        paused = TrainingPaused(by="person", segment=1, step=0)
+        await made.writer("trainer").say(first, [claim(1), paused], Provenance(epoch=1))
+        assert await keeper.keep()
+        await made.commands.verbs["resume"]({"session": first})
+        assert await keeper.keep()
+        before, log = made.tail.queue, made.tail.queue_log
+        assert before is not None
+        assert log is not None
+        assert ([*before.slots], before.waiting) == ([second], (first,))
+        await made.writer(OPERATOR, DESK).say(log.id, [QueueClosed()], Provenance(after=log.size))
+        after = made.tail.resume_after()
+    async with host(tmp_path, bus, "two", after=after) as made:
+        trainer(made, 1)
+        assert await QueueKeeper(made).keep()
+        queue = made.tail.queue
+        assert queue is not None
+        assert ([*queue.slots], queue.waiting, queue.limit) == ([second], (first,), 1)
 
 
 def _logs(made: SwarmNode) -> list[str]:
