@@ -775,10 +775,20 @@ def check_members(members: dict[str, memoryview], sections: list[str], events: l
         content, pieces = members[row], files[row.removeprefix("dataset/")]
         found = [blake3(content[at : at + PIECE]) for at in range(0, len(content), PIECE)]
         need(found == pieces, f"{row}: its bytes are not what was prepared")
-    absent = [
-        part for part in SECTIONS if part not in sections and (named[part] or (part == "dataset" and named["manifest"]))
-    ]
-    return [f"{part}: not in the bundle" for part in absent]
+    absent = [part for part in SECTIONS if part not in sections]
+    return [told for told in (left_out(part, named) for part in absent) if told]
+
+
+def left_out(part: str, named: dict[str, dict[str, str]]) -> str:
+    """What of a section that is not in the bundle was not compared; empty when nothing in the log belongs to it."""
+    if part == "manifest" and named[part]:
+        return "manifest: not in the bundle; the log has the root of the rows"
+    if part == "dataset" and named["manifest"]:
+        return "dataset: its rows are not in the bundle" + (", nor what they are called" if named[part] else "")
+    count = len(named[part])
+    return (
+        f"{part}: {number(count, 'is', 'are')} not in the bundle; the log has what their bytes hash to" if count else ""
+    )
 
 
 def check_manifest(raw: bytes, root: str) -> dict[str, list[str]]:
@@ -805,6 +815,7 @@ def check_manifest(raw: bytes, root: str) -> dict[str, list[str]]:
 # ---------------------------------------------------------------- 7. what the log says against itself
 
 COMPUTED = ("window.recorded", "control.evaluated", "checkpoint.written")
+SIGNERS = ("operator", "desk", "root")
 BESIDE_PARENT = "whether the fork follows from its parent's log: `swarm audit` judges that where the parent is at hand"
 
 
@@ -814,6 +825,32 @@ class Told(NamedTuple):
     position: int
     name: str
     data: dict[str, Any]
+
+
+def left_open(events: list[Event], ring_events: list[Event]) -> list[str]:
+    """What this program does not look at though it is there, or was."""
+    gone = sum(one.name in ("checkpoint.pruned", "checkpoint.corrupt") and one.data is not None for one in events)
+    asked = sum(map(is_decision, [*events, *ring_events]))
+    found = []
+    if gone:
+        told = number(gone, "checkpoint was", "checkpoints were")
+        found.append(f"{told} let go, as the log says, which has the digests")
+    if asked:
+        told = number(asked, "decision of a person was", "decisions of people were")
+        found.append(f"{told} not compared with what was signed: `swarm audit` does that")
+    return found
+
+
+def is_decision(one: Event) -> bool:
+    """Whether it says that a person decided something, or holds what was signed for it."""
+    if not isinstance(one.data, dict) or one.lane not in SIGNERS or one.name == "session.requested":
+        return False
+    return bool(one.data.get("signed")) or str(one.data.get("asked_by", "")).startswith("person_")
+
+
+def number(count: int, one: str, many: str) -> str:
+    """So many, in words that fit."""
+    return f"{count} {one if count == 1 else many}"
 
 
 def check_words(events: list[Event]) -> list[str]:
@@ -962,11 +999,12 @@ def verify(path: Path, root: str = "", anchors: str | None = None, *, contradict
     )
     seal = check_ledger(session, events, ring_events, ring.keys.values())
     check_numbers(records, ring_records, seal.data["size"])
-    unchecked = check_members(members, sections, events, seal)
+    unchecked = [*check_members(members, sections, events, seal), *left_open(events, ring_events)]
     if not root:
         unchecked.insert(0, f"root: unanchored; the keyring is that of root {fingerprint(ring.root)}")
     if reader.unknown:
-        unchecked.append(f"{reader.unknown} events of a type unknown here: their place is verified, their data are not")
+        strange = number(reader.unknown, "event", "events")
+        unchecked.append(f"{strange} of a type unknown here: only the place in the log is verified, not the data")
     unchecked += check_words(events) if contradictions else []
     given = check_anchors(anchors, session, events, ring.keys.values()) if anchors is not None else 0
     return {

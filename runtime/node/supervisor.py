@@ -174,7 +174,9 @@ class Supervisor:
             if history.state.sealed and not is_seal:
                 continue
             handled = self._handled_by(history, handler.name)
-            answered = handler.says and not handler.course and history.answers(self.role, fact.id)
+            # The fold, which remembers nothing of guests, forgets an answer that was a failure and is to be redriven.
+            known = history if self.role.startswith(subjects.GUEST) else history.state
+            answered = handler.says and not handler.course and known.answers(self.role, fact.id)
             if fact.position in handled or (answered and not again):
                 continue
             handled.add(fact.position)

@@ -32,7 +32,7 @@ from runtime.replay.spans import session_spans
 from runtime.replay.steps import rebuild_weights
 from runtime.replay.verdict import ReplayVerdict
 from runtime.views.answer_pages import span_rows
-from tests.harness import crew, kill_child, small_request, until_ended, until_said
+from tests.harness import crew, kill_child, killed, small_request, until_ended, until_said
 from tests.runtime.audit.court import CODE, Court, audited, material
 from tests.runtime.audit.liars import AT, LIES, OF_CODE
 
@@ -102,6 +102,32 @@ async def test_an_eventful_session_passes_by_lot_and_says_the_chances(eventful: 
     assert (found.spans_checked, found.seed) == (2, 5)
     assert found.detection["0.1"] == pytest.approx(1 - 0.9**2)
     assert any("were not computed again" in told for told in found.unchecked)
+
+
+async def test_rows_that_follow_evaluations_come_again_after_a_kill_and_in_a_full_audit(tmp_path: Path) -> None:
+    """A curriculum of which every evaluation begins a new stage: who forgets one takes other rows from there on."""
+    request = small_request(
+        sampler={"type": "curriculum", "column": "y", "start": 0.2, "widen": 0.2, "patience": 0, "min_delta": 1e6},
+        training={"epochs": 8, "batch_size": 64},
+        early_stopping={"enabled": False},
+        diagnosis={"auto_fix": False},
+    )
+    wanted, ends = read_request(request).resolved(), list[tuple[str, list[str]]]()
+    async with crew(tmp_path, TRAINING) as made:
+        for number in range(2):
+            session = await made.commands.submit(wanted, request_id=f"r{number}")
+            if number:
+                await _reached(made, session, 110)
+                await kill_child(made, "train")
+            state = await until_ended(made, session)
+            assert isinstance(state.outcome, TrainingCompleted), state.outcome
+            windows = [fact.event for fact in made.tail.history(session).facts if fact.name == "window.recorded"]
+            ends.append((state.outcome.state_root, [one.index_digest for one in windows]))
+        assert ends[0] == ends[1]
+        assert killed(made, session) == 1
+    found = await audited(Home(tmp_path), session, AuditOptions("full", workers=2))
+    assert found.verdict == "pass", found.as_json()
+    assert found.spans_checked == found.spans_total > 2
 
 
 def test_spans_cover_every_record_also_those_that_a_rewind_superseded(eventful: tuple[Home, str]) -> None:

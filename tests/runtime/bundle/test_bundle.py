@@ -20,14 +20,14 @@ from contracts.errors import NotFound, NotVerified, Refused
 from contracts.event import Event, events
 from contracts.ids import new_uuid, session_id
 from contracts.keyring import KeyAdmitted, KeyRotated, key_id
-from contracts.operator import SessionRequested
+from contracts.operator import CancelRequested, SessionRequested
 from contracts.validator import CheckpointValidated
 from runtime import audit
 from runtime.audit import Verdict
 from runtime.audit.log_check import make_bundle
 from runtime.bundle import bundle_members, verify_bundle
 from runtime.bundle.container import Container, write_container
-from runtime.bundle.writer import BundleFile
+from runtime.bundle.writer import BundleFile, write_bundle
 from runtime.cli.main import swarm
 from runtime.log.archive import Archive
 from tests.contracts.make_goldens import lines, schema_file
@@ -76,10 +76,31 @@ def test_what_a_bundle_leaves_out_is_unchecked(recorded: RecordedHome, tmp_path:
     told = "\n".join(unchecked)
     assert [one for one in unchecked if "heckpoint" in one] == [
         "checkpoints: 4 are not in the bundle; the log has their digests",
-        "2 checkpoints were let go, as the log says; their digests stand in it",
+        "2 checkpoints were let go, as the log says, which has the digests",
     ]
     for what in ("export model.onnx", "its rows", "2 checkpoints were let go", "unanchored"):
         assert what in told
+
+
+def test_the_program_inside_lists_as_much_unchecked(recorded: RecordedHome, tmp_path: Path):
+    session = full_session(recorded, seal=False)
+    recorded.say(session, "operator", CancelRequested(asked_by="person_ann"), CancelRequested(asked_by="owner"))
+    recorded.say(session, "ledger", recorded.seal(session))
+    archive, blobs = Archive(recorded.home), DirectoryBlobs(recorded.home.blobs)
+    some, every = (write_bundle(archive, session, blobs, tmp_path / f"{len(one)}", wanted=one) for one in ((), ALL))
+    everywhere = [
+        "2 checkpoints were let go, as the log says, which has the digests",
+        "1 decision of a person was not compared with what was signed: `swarm audit` does that",
+        "1 event of a type unknown here: only the place in the log is verified, not the data",
+        "the computation itself was not repeated",
+    ]
+    assert verify_bundle.findings(every.path, recorded.fingerprint)["unchecked"] == everywhere
+    assert verify_bundle.findings(some.path, recorded.fingerprint)["unchecked"] == [
+        "exports: 2 are not in the bundle; the log has what their bytes hash to",
+        "checkpoints: 5 are not in the bundle; the log has what their bytes hash to",
+        "dataset: its rows are not in the bundle, nor what they are called",
+        *everywhere,
+    ]
 
 
 def test_the_same_session_gives_the_same_bytes_whatever_came_later(recorded: RecordedHome, tmp_path: Path):

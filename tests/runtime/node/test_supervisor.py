@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from bus.memory import MemoryBus
 from contracts.common import HandlerFailed
 from contracts.diagnostician import DiagnosisReached, ProblemDiagnosed
-from contracts.errors import Full, Refused
+from contracts.errors import Full, NotFound, Refused
 from contracts.ids import ZERO
 from contracts.ledger import SessionSealed
 from contracts.operator import SessionRequested
@@ -111,6 +111,40 @@ async def test_what_raises_every_time_is_recorded_with_the_reason_and_redriven_o
         await made.commands.verbs["redrive"]({"failure": failed.id})
         await until_said(made, session, "diagnosis.reached", 10)
         assert not made.tail.history(session).state.failures
+
+
+async def test_a_dead_letter_that_is_redriven_is_answered_once_or_written_again_whoever_is_there_then(
+    tmp_path: Path,
+) -> None:
+    bus = MemoryBus()
+
+    async def letters(made: SwarmNode) -> list[str]:
+        return [one["failure"] for one in (await made.commands.verbs["dlq"]({}))["letters"]]
+
+    Diagnostician.troubles = 2 * supervisor.ATTEMPTS
+    with capture_logs():  # not drawn, which takes seconds
+        async with swarm(tmp_path, Diagnostician, bus=bus) as made:
+            session = await made.commands.submit({"name": "said"})
+            first = await until_said(made, session, "handler.failed", 10)
+            await made.commands.verbs["redrive"]({"failure": first.id})
+            history = made.tail.history(session)
+            async with asyncio.timeout(10):
+                while len(list(history.telling((HandlerFailed,)))) < 2:
+                    await history.grown(history.size)
+            second = list(history.telling((HandlerFailed,)))[1]
+            assert second.envelope.causationid == first.envelope.causationid
+            assert await letters(made) == [second.id]
+            with pytest.raises(NotFound, match="no failure"):
+                await made.commands.verbs["redrive"]({"failure": first.id})
+    async with swarm(tmp_path, bus=bus) as made:  # nobody of the role is there to hear the wish
+        await made.commands.verbs["redrive"]({"failure": second.id})
+        assert await letters(made) == []
+    async with swarm(tmp_path, Diagnostician, bus=bus) as made:
+        answer = await until_said(made, session, "diagnosis.reached", 10)
+        assert answer.envelope.causationid == first.envelope.causationid
+        with pytest.raises(NotFound, match="no failure"):
+            await made.commands.verbs["redrive"]({"failure": second.id})
+    assert Diagnostician.calls == 2 * supervisor.ATTEMPTS + 1
 
 
 class Cramped(Diagnostician):
