@@ -7,11 +7,11 @@ from html import escape
 from typing import Any, overload
 
 from contracts.envelope import Fact
+from contracts.errors import count_of
 from contracts.event import Event, unpack
 from contracts.session import SessionState
 from contracts.trainer import AttemptEnded, ControlEvaluated, WindowRecorded
 from contracts.validator import CheckpointValidated
-from contracts.errors import count_of
 from runtime.views.formatting import finite
 
 Row = dict[str, float | None]
