@@ -199,8 +199,8 @@ def _judged(session: SessionState) -> Iterator[Block]:
     details = kept.validated.details
     names = tuple(score.label for score in details.per_class)
     matrix = details.confusion
-    rows = count_of(kept.validated.rows, f"{kept.validated.split} row")
-    where = f"step {kept.written.step}, {rows}"
+    judged = count_of(kept.validated.rows, f"{kept.validated.split} row")
+    where = f"step {kept.written.step}, {judged}"
     if 0 < len(matrix) <= CLASSES and all(len(line) == len(matrix) for line in matrix):
         values = tuple(tuple(float(cell) for cell in line) for line in matrix)
         title = f"What was taken for what ({where})"
