@@ -1,0 +1,363 @@
+"""Whether faults of training are found, named and repaired, and healthy trainings left alone.
+
+    detected        faulty requests of which a finding says that something is wrong (severity `note` does not count)
+    right_class     of these, those whose first finding by priority names the class of the fault
+    false_alarms    healthy requests with a finding of which severity is not `note`
+
+Each key has `_n` beside it, how many were counted, and all again with `_held` for the tasks and classes that were held
+out when the rules were made. A request counts as faulty when its score on clean rows falls below its healthy twin's by
+more than the twin's noise over several seeds, and as healthy when it ends as well as its task allows; what does not is
+replaced by the next candidate, by a rule (`benchmarks/faults_cases/classes.py`). Results are kept under `--store` by
+the content that gave them, so that a run goes on where it was interrupted, and rules can be asked again.
+
+The held-out half is run with `--held`, which writes `docs/faults-held.json` once and refuses to do so again unless
+`--again` says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gzip
+import hashlib
+import json
+import math
+import random
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+
+import runtime.diagnosis.rules  # noqa: F401 - registers the rules
+from agents.data_manager.jobs import prepare_dataset
+from benchmarks.faults_cases import classes, tasks
+from benchmarks.faults_cases.classes import Asked, Case, with_seed
+from benchmarks.faults_cases.tasks import SCORES, Rows
+from benchmarks.faults_cases.trial import Trial, folded_again, hold
+from benchmarks.report import parser, report
+from contracts.data_manager import DatasetPrepared
+from contracts.trainer import ControlEvaluated, TrainingClaimed, WindowRecorded
+from runtime.diagnosis.evidence import rules
+from runtime.engine.loop import ENGINE_BITS
+from runtime.home.workloads import inspect_file
+from runtime.jobs.children import Children
+from runtime.node.capabilities import PreparationOrder
+
+ROOT = Path(__file__).parents[1]
+HELD_TABLE = ROOT / "docs" / "faults-held.json"
+AT_ONCE = 2
+SEEDS = 5
+LEAST_NOISE = 0.02
+"""A fall that is smaller is none, however alike the twins are."""
+
+FORM = 1
+"""Raised when the bench itself would now hold a session otherwise."""
+
+PRIORS = {name: math.log(count) for name, count in classes.CLASSES.items()} | {"diabetes": 1.0, "tokens": math.log(16)}
+"""The loss of who knows nothing but how many answers there are."""
+
+
+@dataclass
+class Bench:
+    """Where sessions are held, and what is known of those that were."""
+
+    children: Children
+    store: Path
+    code: str
+    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    datasets: dict[str, asyncio.Lock] = field(default_factory=dict)
+    trained: int = 0
+
+    async def prepared(self, data: Mapping[str, object]) -> DatasetPrepared:
+        """The dataset of a section `data`, prepared as the data manager does."""
+        lock = self.datasets.setdefault(json.dumps(data, sort_keys=True), asyncio.Lock())
+        async with lock:
+            place, roots = self.store / "blobs" / "datasets", [self.store / "rows"]
+            order = PreparationOrder(data=data, store=place, roots=roots, trusted=[], workloads=[])
+            made = await self.children.run(prepare_dataset, order)
+        if not isinstance(made, DatasetPrepared):
+            raise TypeError(f"{data} was not prepared: {made}")
+        return made
+
+    async def held(self, asked: Asked, *, acts: bool = False) -> dict[str, Any]:
+        """The session of a request, held now or kept from before."""
+        about = {"asked": asdict(asked), "acts": acts, "code": self.code}
+        if acts:
+            about["rules"] = rules_digest()
+        key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
+        place = self.store / "held" / f"{key}.json.gz"
+        if place.exists():
+            return json.loads(gzip.decompress(place.read_bytes()))
+        async with self.turns:
+            found = await self._hold(asked, acts=acts)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        fresh = place.with_suffix(f".{random.randrange(10**9)}")
+        fresh.write_bytes(gzip.compress(json.dumps(found).encode(), 3))
+        fresh.rename(place)
+        self.trained += 1
+        return found
+
+    async def _hold(self, asked: Asked, *, acts: bool) -> dict[str, Any]:
+        rows, task = asked.rows, asked.rows.task
+        data = rows.source(self.store / "rows")
+        prepared = await self.prepared(data)
+        workloads = []
+        if asked.request["model"]["architecture"] == "workload":
+            workloads = [inspect_file(str(Path(tasks.__file__).with_name("workload.py")), name=classes.WORKLOAD)]
+        request = {**asked.request, "data": data, "diagnosis": {"auto_fix": acts}}
+        start = None
+        if asked.start is not None:
+            start = {name: one for name, one in asdict(asked.start).items() if one is not None}
+            request["model"] = {**request["model"], "init": "weights.safetensors"}
+        try:
+            held = await self.children.run(
+                hold,
+                Trial(
+                    request=request,
+                    prepared=prepared.model_dump(mode="json"),
+                    blobs=self.store / "blobs",
+                    unseen=await self._unseen(rows),
+                    score=SCORES[task],
+                    prior=PRIORS[task],
+                    acts=acts,
+                    start=start,
+                    workloads=workloads,
+                ),
+                log=self.store / "jobs.log",
+            )
+        except Exception as error:
+            error.add_note(f"in the session of {asked}")
+            raise
+        return asdict(held)
+
+    async def _unseen(self, rows: Rows) -> Path:
+        """Clean rows: a file of arrays, or the dataset whose test split they are."""
+        if (arrays := rows.unseen()) is None:
+            clean = await self.prepared(Rows(rows.task, seed=rows.seed).source(self.store / "rows"))
+            return self.store / "blobs" / "datasets" / clean.root
+        place = self.store / "rows" / f"clean-{rows.key}.npz"
+        if not place.exists():
+            fresh = place.with_suffix(f".{random.randrange(10**9)}")
+            with fresh.open("wb") as file:
+                np.savez(file, **arrays)
+            fresh.rename(place)
+        return place
+
+
+def code_digest() -> str:
+    """What events of a session depend on besides its request: the bits of the engine, the forms of events, our rows."""
+    forms = [one.schema_id for one in (DatasetPrepared, TrainingClaimed, WindowRecorded, ControlEvaluated)]
+    ours = [Path(tasks.__file__).with_name(name) for name in ("tasks.py", "workload.py")]
+    return f"{FORM} {ENGINE_BITS} {' '.join(forms)} {_digest(ours)}"
+
+
+def rules_digest() -> str:
+    """A digest of the code on which decisions depend."""
+    places = ("agents/diagnostician", "agents/trainer", "runtime/diagnosis", "runtime/engine/parts")
+    return _digest(file for place in places for file in (ROOT / place).rglob("*.py"))
+
+
+def _digest(files: Iterable[Path]) -> str:
+    hasher = hashlib.sha256()
+    for file in sorted(files):
+        hasher.update(file.relative_to(ROOT).as_posix().encode() + b"\0" + file.read_bytes())
+    return hasher.hexdigest()[:16]
+
+
+# What counts
+
+
+@dataclass(frozen=True)
+class Counted:
+    """One case that counts: the session without any remedy, its twin's score and noise."""
+
+    case: Case
+    severity: int
+    asked: Asked
+    twin: Asked
+    session: Mapping[str, Any]
+    expected: float
+    noise: float
+
+
+async def twin_of(bench: Bench, twin: Asked, measure: str) -> tuple[float, float]:
+    """The mean of a healthy request's measure over several seeds, and its noise: two standard deviations."""
+    base = twin.request["reproducibility"]["seed"]
+    seeds = [with_seed(twin, base + 1000 * n) for n in range(SEEDS)]
+    found = [one[measure] for one in await asyncio.gather(*(bench.held(one) for one in seeds))]
+    return statistics.mean(found), max(LEAST_NOISE, 2 * statistics.stdev(found))
+
+
+async def counted(bench: Bench, case: Case) -> Counted | None:
+    """The first candidate of a case that falls below its twin; None when none does."""
+    for severity, one in enumerate(case.candidates()):
+        expected, noise = await twin_of(bench, one.twin, case.fault.measure)
+        session = await bench.held(one.faulty)
+        if expected - session[case.fault.measure] > noise:
+            return Counted(case, severity, one.faulty, one.twin, session, expected, noise)
+    return None
+
+
+GOOD_ENOUGH = 0.93
+"""A healthy request's score beside the best that any of its task's reached."""
+
+NO_RISE = 0.1
+"""By how much its validation loss ends above its lowest, in units of the loss of who knows nothing."""
+
+
+async def healthy(bench: Bench, number: int) -> tuple[str, Mapping[str, Any]] | None:
+    """The first of a healthy case's requests that ends as well as its task allows; None when none does."""
+    task, attempts = classes.healthy(number)
+    expected, noise = await twin_of(bench, classes.base(task, 0, 0), "score")
+    for asked in attempts:
+        session = await bench.held(asked)
+        seen = [one for one in session["validation"] if math.isfinite(one)]
+        rise = (seen[-1] - min(seen)) / PRIORS[task] if seen else math.inf
+        if session["score"] >= min(GOOD_ENOUGH * expected, expected - noise) and rise <= NO_RISE:
+            return task, {**session, "asked": asdict(asked)}
+    return None
+
+
+# What was found
+
+
+def told(session: Mapping[str, Any]) -> list[str]:
+    """The rules whose findings in a session are more than a note, the first by priority first."""
+    found = folded_again(session["bodies"])
+    return [one["rule"] for one in sorted(found, key=priority) if one["severity"] != "note"]
+
+
+def priority(finding: Mapping[str, Any]) -> tuple[float, int, int]:
+    """The cause of others first, as the finding itself says; then as rules are asked; of two of one, the earlier."""
+    order = list(rules.all)
+    place = order.index(finding["rule"]) if finding["rule"] in order else len(order)
+    return (finding.get("priority") or math.inf, place, finding["last"])
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What the rules make of all that counts."""
+
+    faults: list[tuple[Counted, list[str]]]
+    alarms: list[tuple[int, str, Mapping[str, Any], list[str]]]
+    none_fell: list[str]
+    none_healthy: list[int]
+
+    def figures(self, ending: str) -> dict[str, float]:
+        """Shares, each with how many were counted."""
+        found = [(one, names) for one, names in self.faults if names]
+        right = [one for one, names in found if names[0] in one.case.fault.named_by]
+        false = [names for *_, names in self.alarms if names]
+        shares = {
+            "detected": (len(found), len(self.faults)),
+            "right_class": (len(right), len(found)),
+            "false_alarms": (len(false), len(self.alarms)),
+        }
+        figures: dict[str, float] = {}
+        for name, (part, whole) in shares.items():
+            figures[name + ending] = part / whole if whole else math.nan
+            figures[f"{name}{ending}_n"] = whole
+        return figures
+
+    def table(self) -> str:
+        """Confusion, misses and false alarms as text."""
+        lines = ["class -> first finding (how often)"]
+        by: dict[str, Counter[str]] = {}
+        for one, names in self.faults:
+            by.setdefault(one.case.fault.name, Counter())[names[0] if names else "-"] += 1
+        for name, seen in by.items():
+            lines.append(f"  {name:24} " + ", ".join(f"{what} {n}" for what, n in seen.most_common()))
+        lines += ["", "not found, or named otherwise:"]
+        for one, names in self.faults:
+            if not names or names[0] not in one.case.fault.named_by:
+                measure = one.case.fault.measure
+                fall = f"{measure} {one.session[measure]:.3f} (twin {one.expected:.3f} +- {one.noise:.3f})"
+                where = f"severity {one.severity} {fall} steps {one.session['steps']}"
+                lines.append(f"  {one.case.id} {where}: {names or '-'}")
+                lines.append(f"      {_short(asdict(one.asked))}")
+        lines += ["", "false alarms:"]
+        for number, task, session, names in self.alarms:
+            if names:
+                where = f"score {session['score']:.3f} steps {session['steps']}"
+                lines.append(f"  healthy {number} {task} {where}: {names}")
+                lines.append(f"      {_short(session['asked'])}")
+        if self.none_fell:
+            lines += ["", f"no candidate fell: {', '.join(self.none_fell)}"]
+        if self.none_healthy:
+            lines += ["", f"no candidate was healthy: {self.none_healthy}"]
+        return "\n".join(lines)
+
+
+def _short(asked: Mapping[str, Any]) -> str:
+    request = {name: one for name, one in asked["request"].items() if name != "validation"}
+    rows = {name: one for name, one in asked["rows"].items() if one}
+    return json.dumps({"rows": rows, **request, "start": asked["start"]})
+
+
+async def verdicts(bench: Bench, cases: Sequence[Case], numbers: Sequence[int]) -> Verdicts:
+    """Hold every session that is needed, and ask the rules."""
+    faulty = await asyncio.gather(*(counted(bench, one) for one in cases))
+    well = await asyncio.gather(*(healthy(bench, one) for one in numbers))
+    return Verdicts(
+        [(one, told(one.session)) for one in faulty if one],
+        [(number, one[0], one[1], told(one[1])) for number, one in zip(numbers, well, strict=True) if one],
+        [case.id for case, one in zip(cases, faulty, strict=True) if one is None],
+        [number for number, one in zip(numbers, well, strict=True) if one is None],
+    )
+
+
+def chosen(asked: argparse.Namespace, *, held: bool) -> tuple[list[Case], list[int]]:
+    """The cases and healthy numbers of one half; of the quick ones every few."""
+    cases = [one for one in classes.cases() if one.held == held]
+    numbers = [n for n in range(classes.HEALTHY) if classes.held_healthy(n) == held]
+    if asked.only:
+        cases = [one for one in cases if any(word in one.id for word in asked.only)]
+    if asked.quick:
+        cases = random.Random(32).sample(cases, min(32, len(cases)))
+        numbers = random.Random(40).sample(numbers, 40)
+    if asked.share < 1:
+        cases = random.Random(1).sample(cases, max(1, round(asked.share * len(cases))))
+        numbers = random.Random(2).sample(numbers, max(1, round(asked.share * len(numbers))))
+    return cases, numbers
+
+
+async def main() -> None:
+    """Measure and report."""
+    options = parser(__doc__ or "")
+    options.add_argument("--store", type=Path, default=Path("/tmp/stigmergy-faults"), help="where results are kept")
+    options.add_argument("--held", action="store_true", help="run the half that was held out instead")
+    options.add_argument("--again", action="store_true", help="run the held-out half although it was run before")
+    options.add_argument("--only", nargs="*", default=[], help="only cases with such a word in their names")
+    options.add_argument("--share", type=float, default=1.0, help="a fixed sample of so large a share")
+    options.add_argument("--table", type=Path, help="write confusion, misses and false alarms to this file")
+    asked = options.parse_args()
+    if asked.held and HELD_TABLE.exists() and not asked.again:
+        sys.exit(f"{HELD_TABLE} is there: the held-out half was run once. Give --again to run it although it was seen.")
+    cases, numbers = chosen(asked, held=asked.held)
+    children, begun = Children(), time.monotonic()
+    bench = Bench(children, asked.store, code_digest())
+    try:
+        found = await verdicts(bench, cases, numbers)
+    finally:
+        await children.close()
+    ending = "_held" if asked.held else ""
+    figures = found.figures(ending)
+    if asked.table:
+        asked.table.write_text(f"{json.dumps(figures, indent=1)}\n\n{found.table()}\n")
+    print(found.table(), end="\n\n")
+    if asked.held:
+        HELD_TABLE.write_text(json.dumps({"figures": figures, "table": found.table().splitlines()}, indent=1) + "\n")
+    notes = {"sessions trained now": str(bench.trained), "seconds": f"{time.monotonic() - begun:.0f}"}
+    report(asked, figures, notes)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

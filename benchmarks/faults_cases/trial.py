@@ -1,0 +1,429 @@
+"""One session of the fault bench in a child of its own: the real training job, heard by the real diagnosis.
+
+What a trainer appends is folded as it comes, event by event, and what the diagnosis says is appended as its agent
+would; so decisions are those of a swarm in which every word is heard at once. They do not depend on when it is heard.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from agents.trainer.jobs import AttemptTask, ChangePlan, Hold, HoldNotice, Leave, PlanEnd, StateFile, TrainingNews
+from bus.blobs import DirectoryBlobs
+from contracts import envelope, ids
+from contracts.data_manager import DatasetPrepared
+from contracts.diagnostician import InterventionProposed, OutcomeJudged, ProblemDiagnosed
+from contracts.envelope import Fact
+from contracts.errors import SwarmError
+from contracts.event import Event
+from contracts.operator import RULES, SessionRequested
+from contracts.request import read_request
+from contracts.trainer import (
+    CheckpointWritten,
+    InterventionApplied,
+    InterventionDeclined,
+    TrainingClaimed,
+    TrainingCompleted,
+    TrainingFailed,
+)
+from runtime.home.workloads import WorkloadEntry
+from runtime.jobs.job import Seal, job, torch_profile
+from runtime.log.session_log import SessionLog
+
+ZERO = "0" * 64
+MOST_SEGMENTS = 12
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A request as it is read, its prepared rows, weights to begin with, and clean rows to judge by.
+
+    Clean rows are a file of arrays, or the test split of another dataset. With `acts` the remedies of the rules are
+    carried out; else they are only said.
+    """
+
+    request: Mapping[str, Any]
+    prepared: Mapping[str, Any]
+    blobs: Path
+    unseen: Path
+    score: str
+    prior: float
+    acts: bool
+    start: Mapping[str, float] | None
+    workloads: Sequence[WorkloadEntry]
+
+
+@dataclass(frozen=True)
+class Held:
+    """What came of it: the session's events, what was found and done, and how good the model is on clean rows."""
+
+    bodies: Sequence[tuple[str, str]]
+    found: Sequence[Mapping[str, Any]]
+    decisions: Sequence[str]
+    score: float
+    skill: float
+    ended: str
+    validation: Sequence[float]
+    steps: int
+
+
+@job(purpose="train", profile=lambda trial: torch_profile(1))
+def hold(trial: Trial) -> Held:
+    """Train to the end of the plan, with everything that is decided on the way, and judge what came out."""
+    from runtime.home.workloads import enlist
+
+    enlist(trial.workloads)
+    session = Session(trial)
+    session.train()
+    score, skill = session.judged()
+    state = session.log.state
+    return Held(
+        session.bodies,
+        found_in(session.log),
+        decisions_in(session.log),
+        score,
+        skill,
+        state.outcome.wire if state.outcome else "",
+        [seen.values.get("val_loss", math.nan) for seen in state.training.evaluations],
+        state.step,
+    )
+
+
+def found_in(log: SessionLog) -> list[dict[str, Any]]:
+    """Every problem that was told, in its order."""
+    told = [fact.event for fact in log.facts if isinstance(fact.event, ProblemDiagnosed)]
+    names = ("rule", "severity", "priority", "first", "last")
+    return [{name: getattr(one, name, None) for name in names} for one in told]
+
+
+def decisions_in(log: SessionLog) -> list[str]:
+    """What was decided, in words that leave out identities: proposals, what became of them, how they were judged."""
+    said = []
+    for fact in log.facts:
+        match fact.event:
+            case ProblemDiagnosed() as one:
+                said.append(f"{one.rule} {one.severity} {one.segment} {one.first}..{one.last}")
+            case InterventionProposed() as one:
+                said.append(f"proposed {one.rule} {one.segment} {one.rewind_to} {sorted(one.changes.items())}")
+            case InterventionApplied() as one:
+                said.append(f"applied {one.by} {one.segment} {one.step} {sorted(one.changes.items())}")
+            case InterventionDeclined() as one:
+                said.append(f"declined {one.reason}")
+            case OutcomeJudged() as one:
+                said.append(f"judged {one.helped} {one.message}")
+    return said
+
+
+class Session:
+    """The log of one session, the diagnosis over it, and a trainer that obeys it."""
+
+    def __init__(self, trial: Trial) -> None:
+        from runtime.engine.dataset import Dataset
+        from runtime.engine.resolve import resolve
+
+        self.trial, self.log = trial, SessionLog(ids.session_for("fault bench"))
+        self.bodies: list[tuple[str, str]] = []
+        self.request = read_request(trial.request)
+        prepared = DatasetPrepared.model_validate(trial.prepared)
+        self.dataset = Dataset.open(trial.blobs / "datasets" / prepared.root, verify=False)
+        self.initial, tensors = self._initial()
+        self.resolved = resolve(self.request, self.dataset.facts, cores=1, initial=tensors)
+        self.say("operator", SessionRequested(
+            kind="training", request=self.request.resolved(), keyring="", asked_by="bench", rules=RULES
+        ))  # fmt: skip
+        self.say("data_manager", prepared)
+        self.hear(self._claim())
+
+    def _initial(self) -> tuple[str | None, Any]:
+        """The weights to begin with as a blob, where the session is told to begin with some."""
+        if self.trial.start is None:
+            return None, None
+        import safetensors.torch
+        import torch
+
+        from runtime.engine.learner import Learner
+        from runtime.replay.initial_state import initial_tensors
+
+        drawn = Learner(read_request({**self.trial.request, "model": {**self.trial.request["model"], "init": None}}),
+                        self.dataset.facts).build()  # fmt: skip
+        trained = dict(drawn.named_parameters())
+        alike, times = self.trial.start.get("alike"), self.trial.start.get("times", 1.0)
+        made = {
+            name: (torch.full_like(one, alike) if alike is not None else one * times).detach().clone()
+            if name in trained and one.dim() > 1
+            else one.detach().clone()
+            for name, one in drawn.state_dict().items()
+        }
+        blob = DirectoryBlobs(self.trial.blobs).put(safetensors.torch.save(made))
+        return blob, initial_tensors(self.trial.blobs, blob)
+
+    def _claim(self) -> TrainingClaimed:
+        words: dict[str, str] = {}
+        return TrainingClaimed(
+            epoch=1,
+            worker="bench",
+            incarnation="bench",
+            segment=1,
+            resumed_from=0,
+            dataset=self.dataset.root,
+            resolved=self.resolved.as_json(),
+            engine_bits=1,
+            fingerprint=ZERO,
+            families=words,
+            environment=words,
+            sources=words,
+            initial=self.initial,
+        )
+
+    # The log
+
+    def say(self, lane: str, event: Event, cause: str | None = None) -> Fact:
+        """Append one event."""
+        number = self.log.size + 1
+        body = envelope.write(
+            event,
+            id=f"bench-{number}",
+            session=self.log.id,
+            lane=lane,
+            laneseq=number,
+            prev=ZERO,
+            source="bench",
+            time="2026-01-01T00:00:00.000000Z",
+            cause=cause,
+        )
+        self.bodies.append((lane, body.decode()))
+        return admit(self.log, body)
+
+    def hear(self, event: Event) -> None:
+        """Append what the trainer says, and then what the diagnosis says because of it."""
+        fact = self.say("trainer", event)
+        for said in answers(self.log, fact):
+            self.say("diagnostician", said, cause=fact.id)
+
+    # The trainer
+
+    def train(self) -> None:
+        """Attempt after attempt, until the session has an outcome."""
+        from agents.trainer.jobs import train
+
+        with suppress(_Over):
+            while self.log.state.outcome is None and len(self.log.state.training.segments) <= MOST_SEGMENTS:
+                try:
+                    train.run(_Desk(self), self._task())  # type: ignore[arg-type]
+                except SwarmError as error:
+                    self._fail(error.code, error.message, error.cure)
+
+    def _task(self) -> AttemptTask:
+        from agents.trainer.decisions import starting_point
+
+        state = self.log.state
+        start = starting_point(state)
+        upto = start.written.step if start else 0
+        plan = {
+            "request": state.request,
+            "resolved": self.resolved.as_json(),
+            "changes": state.training.changes(),
+            "begins": 0,
+            "without": (),
+        }
+        blobs = DirectoryBlobs(self.trial.blobs)
+        resumed = StateFile(blobs.path(start.written.blob), start.written.state_root) if start else None
+        return AttemptTask(
+            plan=plan,
+            seal=Seal(1),
+            device="cpu",
+            dataset=self.dataset.directory,
+            verify=False,
+            blobs=self.trial.blobs,
+            resume=resumed,
+            initial=self.initial,
+            evaluations=[(one.step, one.values[one.metric]) for one in state.training.evaluations if one.step <= upto],
+            workloads=(),
+        )
+
+    def _fail(self, code: str, message: str, cure: str) -> None:
+        state = self.log.state
+        segment = state.training.segment.number
+        self.hear(TrainingFailed(segment=segment, step=state.step, code=code, message=message[:4000], cure=cure))
+
+    def complete(self, end: PlanEnd) -> None:
+        """What the trainer says at the end of the plan."""
+        from agents.trainer.decisions import non_finite_weights
+
+        state = self.log.state
+        final = [kept for kept in state.training.path_checkpoints() if kept.written.step == end.step]
+        if not final:
+            self._fail("non-finite", *non_finite_weights(state, end.step))
+            return
+        last = state.training.evaluations[-1] if state.training.evaluations else None
+        self.hear(
+            TrainingCompleted(
+                segment=state.training.segment.number,
+                step=end.step,
+                epochs=last.epoch if last else 0,
+                stopped_early=end.stopped_early,
+                best_step=last.best_step if last else None,
+                weights_digest=final[-1].written.weights_digest,
+                state_root=final[-1].written.state_root,
+                final_blob=final[-1].written.blob,
+                values=last.values if last else {},
+            )
+        )
+
+    # What came out
+
+    def judged(self) -> tuple[float, float]:
+        """Score and skill of the final weights on clean rows; chance where there are none, or they say nothing."""
+        from runtime.engine.evaluate import Judge
+        from runtime.engine.learner import Learner
+        from runtime.model.trained import read_checkpoint, rebuild
+
+        done = self.log.state.outcome
+        if not isinstance(done, TrainingCompleted):
+            return 0.0, 0.0
+        facts = self.dataset.facts
+        learner = Learner(self.request, facts)
+        content = read_checkpoint(self.trial.blobs, done.final_blob, done.state_root)
+        model = rebuild(learner, self.request, facts, content).model
+        rows, split = self._clean()
+        values = Judge(learner, self.resolved, rows, split).values(model)
+        score, loss = values[f"{split}_{self.trial.score}"], values[f"{split}_loss"]
+        skill = 1 - loss / self.trial.prior
+        return tuple(max(-1.0, one) if math.isfinite(one) else 0.0 for one in (score, skill))  # type: ignore[return-value]
+
+    def _clean(self) -> tuple[Any, str]:
+        import numpy as np
+
+        from runtime.engine.dataset import Dataset, write
+
+        if self.trial.unseen.is_dir():
+            return Dataset.open(self.trial.unseen, verify=False), "test"
+        facts, arrays = self.dataset.facts, np.load(self.trial.unseen)
+        x, y = arrays["x"], arrays["y"]
+        if facts.task == "classification":
+            # A file names its classes, and a class that it lacks cannot be asked for.
+            known = {name.removeprefix("class "): at for at, name in enumerate(facts.labels)}
+            asked = np.array([known.get(str(one), -1) for one in y.tolist()])
+            x, y = x[asked >= 0], asked[asked >= 0]
+        given = {"x": x, "y": y}
+        rows = {
+            name: given[name].astype(column.dtype).reshape(-1, *column.shape) for name, column in facts.columns.items()
+        }
+        fresh = Path(tempfile.mkdtemp(prefix="clean-", dir=self.trial.blobs))
+        count = len(rows["y"])
+        write(fresh, {"train": rows, "val": rows}, replace(facts, rows={"train": count, "val": count}))
+        return Dataset.open(fresh, verify=False), "val"
+
+
+class _Over(Exception):
+    """The session has gone on for longer than any does."""
+
+
+class _Desk:
+    """What the training job is given in place of a trainer at the other end of a socket."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._written: queue.SimpleQueue[CheckpointWritten] = queue.SimpleQueue()
+        self._held: int | None = None
+        self._ended: PlanEnd | None = None
+
+    def tell(self, told: TrainingNews) -> None:
+        """Take what the job tells."""
+        if isinstance(told, CheckpointWritten):
+            # A thread of the job writes checkpoints; the log has one writer.
+            self._written.put(told)
+            return
+        self._flush()
+        match told:
+            case HoldNotice(step):
+                self._held = step
+            case PlanEnd():
+                self._ended, self._held = told, told.step
+            case Event():
+                self._session.hear(told)
+
+    def _flush(self) -> None:
+        while not self._written.empty():
+            self._session.hear(self._written.get())
+
+    def order(self, *, wait: bool = False) -> Hold | ChangePlan | Leave | None:
+        """What the trainer orders now; `wait` says that the job holds until it is told."""
+        from agents.trainer.decisions import hopeless_proposals, next_decision
+
+        self._flush()
+        session = self._session
+        for id, why in hopeless_proposals(session.log.state):
+            session.hear(InterventionDeclined(proposal=id, reason=why))
+        decision = next_decision(session.log.state)
+        if decision is None:
+            if self._ended is None:
+                return None
+            session.complete(self._ended)
+            return Leave(keep=False)
+        if not wait:
+            return Hold()
+        proposal = decision.proposal
+        assert proposal is not None
+        number = session.log.state.training.segment.number + 1
+        if number > MOST_SEGMENTS:
+            raise _Over
+        begins = (self._held or 0) if proposal.rewind_to is None else proposal.rewind_to
+        session.hear(
+            InterventionApplied(
+                proposal=decision.cause,
+                by=proposal.rule,
+                segment=number,
+                step=begins,
+                changes=proposal.changes,
+                reproducible=proposal.automatic,
+            )
+        )
+        self._ended, self._held = None, None
+        return Leave(keep=False) if proposal.rewind_to is not None else ChangePlan(begins, proposal.changes)
+
+
+# The diagnosis, over the log of a session that runs or of one that has been kept.
+
+
+def admit(log: SessionLog, body: bytes) -> Fact:
+    """Add a body to a log as the next fact."""
+    written, read = envelope.read(body)
+    fact = Fact(log.size + 1, log.size + 1, written, read, ZERO, "signed")
+    log.add([fact])
+    return fact
+
+
+def answers(log: SessionLog, fact: Fact) -> Sequence[Event]:
+    """What the diagnostician says because of a fact: as its agent does."""
+    from runtime.diagnosis.fold import DiagnosisState
+
+    state = log.derived(DiagnosisState(), fact.position)
+    if state.at != fact.id:
+        return []
+    return [*(state.said if log.state.outcome is None else ()), *state.verdicts]
+
+
+def folded_again(bodies: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    """What today's rules find in a session that was kept and in which nothing was changed."""
+    log = SessionLog(ids.session_for("fault bench"))
+    for lane, body in bodies:
+        if lane == "diagnostician":
+            continue
+        fact = admit(log, body.encode())
+        if lane == "trainer":
+            for said in answers(log, fact):
+                if isinstance(said, ProblemDiagnosed):
+                    told = envelope.write(
+                        said, id=f"again-{log.size + 1}", session=log.id, lane="diagnostician", laneseq=log.size + 1,
+                        prev=ZERO, source="bench", time="2026-01-01T00:00:00.000000Z", cause=fact.id,
+                    )  # fmt: skip
+                    admit(log, told)
+    return found_in(log)
