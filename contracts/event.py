@@ -83,6 +83,16 @@ def unpack(text: str) -> tuple[float, ...]:
     return struct.unpack(f"<{len(raw) // 4}f", raw)
 
 
+LARGEST32 = 2.0**128 - 2.0**104
+"""The largest finite float32."""
+
+
+def pack32(values: Iterable[float]) -> str:
+    """The base64 text of values rounded to float32; what is too large for it is infinite."""
+    fitting = [math.copysign(math.inf, value) if abs(value) > LARGEST32 else value for value in values]
+    return pack(struct.pack(f"<{len(fitting)}f", *fitting))
+
+
 def pack64(values: Iterable[float]) -> str:
     """The base64 text of float64 values, bit for bit."""
     numbers = tuple(values)

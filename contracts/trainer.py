@@ -7,13 +7,26 @@ windows can be compared with the recorded ones byte for byte.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any, Literal, NamedTuple, TypedDict
 
 from pydantic import Field, JsonValue
 
-from contracts.event import Event, Exact, Hex64, Packed, Payload, fitted, pack64, unchanged, unpack64
+from contracts.event import (
+    Event,
+    Exact,
+    Hex64,
+    Packed,
+    Payload,
+    Value,
+    fitted,
+    pack32,
+    pack64,
+    unchanged,
+    unpack,
+    unpack64,
+)
 from contracts.findings import (
     AuditedMachine,
     AuditFindings,
@@ -55,17 +68,67 @@ class TrainingClaimed(Event, lane=TRAINER, wire="training.claimed", upcasts=[unc
 
 
 class Layer(NamedTuple):
-    """Evidence about one layer at the last step of a window; `dead` is None where units cannot be dead."""
+    """Evidence about one layer: norms at the last step of a window, and what its sensors say.
+
+    `dead` is the share of its units that answered no row of the last batch, `saturated` the share of the answers of its
+    bounded activation that lie at a bound, `cosine` the mean cosine of successive gradients, `noise` the gradient noise
+    scale in rows. Each is None where there is no such figure.
+    """
 
     name: str
     gradient: float
     weight: float
     update: float
     dead: float | None = None
+    saturated: float | None = None
+    cosine: float | None = None
+    noise: float | None = None
+
+    @property
+    def ratio(self) -> float:
+        """The update's norm over the weight's; 0 where the weight is 0."""
+        return self.update / self.weight if self.weight else 0.0
 
 
-class WindowRecorded(Event, lane=TRAINER, wire="window.recorded"):
-    """The attempts after step `first` up to step `last`: losses, evidence, and the digest of the weights after them."""
+MOST_NAMED_ROWS = 16
+"""Rows of a window that are named because a stored value of theirs is not finite."""
+
+
+class WindowSensors(Value):
+    """What sensors saw of a window: float32 figures, one per layer in the order of `layer_names`; NaN where none is.
+
+    A list without any figure is empty. `cosine` is the mean cosine of the gradients of successive attempts, over up to
+    four pairs at the end of the window. `saturated` is the share of the answers, in the last batch, of a bounded
+    activation behind the layer that lie within a hundredth of its range from a bound. `noise` is the gradient noise
+    scale: the number of rows from which on the sum of the variances of a gradient is less than its square, estimated
+    from the micro-batches of the last attempts, and infinite where noise hides the gradient; `noise_scale` is that of
+    all layers together. `rows_not_finite` names up to 16 rows of the window, by their places from 1 in the training
+    split, with a stored value that is not finite; only a window that is not finite is searched for them.
+    """
+
+    cosine: Packed = ""
+    saturated: Packed = ""
+    noise: Packed = ""
+    noise_scale: Exact | None = None
+    rows_not_finite: list[int] = Field(default_factory=list, max_length=MOST_NAMED_ROWS)
+
+
+class LossFigures(NamedTuple):
+    """Of the finite losses of a window: their median, the distance between their quartiles, and their slope per step.
+
+    The slope is that of the least squares line. NaN where losses are missing: one for the slope, any for the others.
+    """
+
+    median: float
+    spread: float
+    slope: float
+
+
+class WindowRecorded(Event, lane=TRAINER, wire="window.recorded", upcasts=[unchanged]):
+    """The attempts after step `first` up to step `last`: losses, evidence, and the digest of the weights after them.
+
+    Since version 2 `sensors` are there, but for sessions that were begun without: these go on in their first form.
+    """
 
     segment: int
     first: int
@@ -79,27 +142,60 @@ class WindowRecorded(Event, lane=TRAINER, wire="window.recorded"):
     layer_names: list[str]
     layer_figures: Packed
     scalars: dict[str, Packed] = Field(default_factory=dict)
+    sensors: WindowSensors | None = None
 
     @property
     def layers(self) -> tuple[Layer, ...]:
         """The evidence, unpacked: most readers of a window never ask for it."""
-        figures = unpack64(self.layer_figures)
+        figures, sensors = unpack64(self.layer_figures), self.sensors or WindowSensors()
         rows = [figures[4 * at : 4 * at + 4] for at in range(len(self.layer_names))]
+        seen = [_by_layer(one, len(rows)) for one in (sensors.saturated, sensors.cosine, sensors.noise)]
         return tuple(
-            Layer(name, gradient, weight, update, None if math.isnan(dead) else dead)
-            for name, (gradient, weight, update, dead) in zip(self.layer_names, rows, strict=True)
+            Layer(name, gradient, weight, update, None if math.isnan(dead) else dead, *figures)
+            for name, (gradient, weight, update, dead), *figures in zip(self.layer_names, rows, *seen, strict=True)
         )
+
+    @property
+    def loss(self) -> LossFigures:
+        """Median, spread and slope of the losses, which follow from them and so are not recorded."""
+        found = [(at, loss) for at, loss in enumerate(unpack(self.losses)) if math.isfinite(loss)]
+        if not found:
+            return LossFigures(math.nan, math.nan, math.nan)
+        ordered, middle = sorted(loss for _, loss in found), sum(at for at, _ in found) / len(found)
+        lower, median, upper = (_quantile(ordered, share) for share in (0.25, 0.5, 0.75))
+        across = math.fsum((at - middle) ** 2 for at, _ in found)
+        rise = math.fsum((at - middle) * loss for at, loss in found)
+        return LossFigures(median, upper - lower, rise / across if across else math.nan)
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    """The value below which a share of ordered ones lies, on the straight line between the two that are nearest."""
+    place = share * (len(ordered) - 1)
+    below = ordered[int(place)]
+    return below + (place - int(place)) * (ordered[math.ceil(place)] - below)
+
+
+def _by_layer(figures: Packed, layers: int) -> Sequence[float | None]:
+    values = unpack(figures) if len(figures) == 4 * -(-4 * layers // 3) else ()
+    return [None if math.isnan(value) else value for value in values] or [None] * layers
+
+
+def by_layer(figures: Sequence[float | None]) -> Packed:
+    """A list of `WindowSensors` that holds these figures, one per layer; empty where no layer has one."""
+    if all(figure is None for figure in figures):
+        return ""
+    return pack32(math.nan if figure is None else figure for figure in figures)
 
 
 class LayerFields(TypedDict):
-    """The fields of `WindowRecorded` that hold the evidence about layers."""
+    """The fields of `WindowRecorded` that hold the norms of layers."""
 
     layer_names: list[str]
     layer_figures: Packed
 
 
 def evidence(layers: Iterable[Layer]) -> LayerFields:
-    """The fields of `WindowRecorded` that hold this evidence."""
+    """The fields of `WindowRecorded` that hold these norms and shares of dead units."""
     given = list(layers)
     figures = (
         (layer.gradient, layer.weight, layer.update, math.nan if layer.dead is None else layer.dead) for layer in given

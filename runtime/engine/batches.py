@@ -16,6 +16,7 @@ from torch import Tensor
 
 from contracts.errors import InvalidRequest, Problem
 from contracts.request.sampler import OF_IMAGES, Augment
+from contracts.trainer import MOST_NAMED_ROWS
 from runtime.engine import kinds
 from runtime.engine.dataset import Dataset
 from runtime.engine.draws import Draws
@@ -96,6 +97,30 @@ class Feed:
     def slice(self, first: int, last: int) -> dict[str, Tensor]:
         """The columns of rows in a row, as they are stored."""
         return Feed.batch(self, BatchRows(torch.arange(first, min(last, self.rows), device=self._where), first))
+
+    def rows_not_finite(self, rows: np.ndarray, size: int, without: np.ndarray | None = None) -> tuple[int, ...]:
+        """Which of these rows are stored with a value that is not finite, by their places from 1; the first 16.
+
+        They are read again in portions of `size` rows, as they are stored; those left out are passed over.
+        """
+        distinct = np.unique(rows if without is None else rows[~without[rows]])
+        found: list[int] = []
+        for first in range(0, len(distinct), size):
+            portion = distinct[first : first + size]
+            columns = Feed.batch(self, BatchRows(torch.from_numpy(portion).to(self._where), 0))
+            wrong = np.zeros(len(portion), bool)
+            for name, column in columns.items():
+                if not column.is_floating_point():
+                    continue
+                odd = ~torch.isfinite(column).flatten(1).all(1) if column.dim() > 1 else ~torch.isfinite(column)
+                if name in self._ragged:
+                    counts = torch.cat([odd.new_zeros(1, dtype=torch.int64), odd.cumsum(0)])[columns[name + SUFFIX]]
+                    odd = counts.diff() > 0
+                wrong |= odd.cpu().numpy()
+            found += (portion[wrong] + 1).tolist()
+            if len(found) >= MOST_NAMED_ROWS:
+                break
+        return tuple(found[:MOST_NAMED_ROWS])
 
     def all_columns(self) -> Mapping[str, Tensor]:
         """All columns of the split with every row, on the CPU."""

@@ -1,16 +1,14 @@
-"""What is seen of a model, changing no bit of it: metrics over a split, norms per layer, dead units, hidden attributes.
+"""What is seen of a model, changing no bit of it: metrics over a split, attributes that are no state.
 
 The control metric in training and the validator's reproduction of it are the same code.
 """
 
 from __future__ import annotations
 
-import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,14 +20,11 @@ from runtime.engine.batches import Feed
 from runtime.engine.dataset import Dataset
 from runtime.engine.kinds import Batch
 from runtime.engine.learner import Learner
-from runtime.engine.parts.gradients import norms as norms_of
-from runtime.engine.passes import computing, second_pass
-from runtime.engine.plain_kinds import ExactSum, StreamingMetric, total
+from runtime.engine.passes import computing
+from runtime.engine.plain_kinds import ExactSum, StreamingMetric
 from runtime.engine.plan import ResolvedValues
 from runtime.engine.random_keys import Stream, mix
-from runtime.engine.report import GENERATOR, TENSOR, LayerEvidence
-from runtime.engine.step import StepResult
-from runtime.engine.update import OptimizerState
+from runtime.engine.report import GENERATOR, TENSOR
 
 
 class Judge:
@@ -145,68 +140,6 @@ def judging(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
-
-
-CAN_DIE = (nn.ReLU, nn.ReLU6)
-
-
-class LayerWatch:
-    """A context around one attempt; `layers` says afterwards what was seen."""
-
-    def __init__(self, model: nn.Module, movement: OptimizerState) -> None:
-        self._movement = movement
-        self._before = [one.detach().clone() for one in movement.parameters]
-        self._dead: dict[str, float] = {}
-        self._latest = ""
-        self._named = list(model.named_modules())
-
-    def __enter__(self) -> Self:
-        self._hooks = [
-            module.register_forward_hook(self._unit_hook if isinstance(module, CAN_DIE) else self._layer_hook(name))
-            for name, module in self._named
-            if isinstance(module, CAN_DIE) or any(parameter.dim() > 1 for parameter in module.parameters(recurse=False))
-        ]
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for hook in self._hooks:
-            hook.remove()
-
-    def _layer_hook(self, name: str) -> Callable[..., None]:
-        def remember(*_: Any) -> None:
-            self._latest = name
-
-        return remember
-
-    def _unit_hook(self, module: nn.Module, inputs: Any, answer: Tensor) -> None:
-        if second_pass.get():
-            return
-        # Units are channels of images, and the last dimension of sequences.
-        unit = 2 if answer.dim() == 3 else min(1, answer.dim() - 1)
-        by_unit = answer.detach().transpose(0, unit).flatten(1) if answer.dim() > 1 else answer.detach()[None]
-        self._dead[self._latest] = float((by_unit.amax(1) <= 0).float().mean())
-
-    def layers(self, felt: StepResult) -> tuple[LayerEvidence, ...]:
-        """Evidence per layer, a layer being a module with trained parameters of its own; 0 where no gradient came."""
-        after = [one.detach() for one in self._movement.parameters]
-        if felt.norms is None:
-            return ()
-        found: dict[str, list[int]] = {}
-        for index, name in enumerate(self._movement.names):
-            found.setdefault(name.rpartition(".")[0], []).append(index)
-        weight = norms_of(after).double().tolist()
-        update = norms_of([new - old for new, old in zip(after, self._before, strict=True)]).double().tolist()
-        gradient = [0.0] * len(after)
-        for place, norm in zip(felt.held, felt.norms.double().tolist(), strict=True):
-            gradient[place] = norm
-        return tuple(
-            LayerEvidence(name, _joined(gradient, at), _joined(weight, at), _joined(update, at), self._dead.get(name))
-            for name, at in found.items()
-        )
-
-
-def _joined(norms: Sequence[float], at: Sequence[int]) -> float:
-    return math.sqrt(total(norms[index] ** 2 for index in at))
 
 
 SIMPLE = (bool, int, float, complex, str, bytes, type(None))

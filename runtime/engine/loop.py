@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -13,11 +14,12 @@ from torch import Tensor
 from contracts.errors import NotVerified
 from runtime.engine import random_keys, state
 from runtime.engine.dataset import Dataset
-from runtime.engine.evaluate import Judge, LayerWatch, hidden
+from runtime.engine.evaluate import Judge, hidden
 from runtime.engine.evaluations import EvaluationsView
 from runtime.engine.learner import Learner
 from runtime.engine.plan import Change, Plan
 from runtime.engine.report import Control, Evaluation, LayerEvidence, Report, StepRecord, StepTrace, Window
+from runtime.engine.sensors import PAIRS, GradientWatch, LayerWatch, read_sensors
 from runtime.engine.state import initial_root
 from runtime.engine.step import Part, StepResult, TrainingSetup, attempt, descend, left_out
 
@@ -151,12 +153,19 @@ class Run:
         )
         parts = self._parts(first, rows)
         course = self.plan.course(seen)
-        steps = range(first, last - 1)
-        felt = [attempt(self._setup, course(step), parts[step - first], look=False) for step in steps]
+        felt, final = list[StepResult](), last - 1
+        successive = GradientWatch(self._setup.movement) if resolved.sensors else None
+        for step in range(first, final):
+            looking = successive if step >= final - PAIRS else None
+            felt.append(attempt(self._setup, course(step), parts[step - first], look=False, watch=looking))
         with LayerWatch(self._setup.model, self._setup.movement) as watch:
-            felt.append(attempt(self._setup, course(last - 1), parts[-1], look=True))
+            felt.append(attempt(self._setup, course(final), parts[-1], look=True, watch=successive))
         self.step = last
-        return self._window(first, rows, felt, course(last - 1).learning_rate, watch.layers(felt[-1]))
+        window = self._window(first, rows, felt, course(final).learning_rate, watch.layers(felt[-1]))
+        if successive is None:
+            return window
+        odd = () if window.finite else self._setup.feed.rows_not_finite(rows, resolved.batch, self._setup.without)
+        return replace(window, sensors=read_sensors(watch, successive, odd))
 
     def _parts(self, first: int, rows: np.ndarray) -> list[list[Part]]:
         """For each attempt its micro-steps, each a seed and its rows."""

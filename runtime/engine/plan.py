@@ -23,7 +23,8 @@ class ResolvedValues:
     """Every `auto` as a number, recorded by the first claim; all later attempts and audits take these.
 
     `initial` is the root over the tensors of `model.init`, where there are any. `world_size` is how many processes
-    train the session together, and `rank` which of them has this plan: rank 0 alone speaks for all.
+    train the session together, and `rank` which of them has this plan: rank 0 alone speaks for all. `sensors` is 1
+    where windows tell what sensors saw; sessions from before there were any have 0, and go on so.
     """
 
     rows: int
@@ -43,13 +44,14 @@ class ResolvedValues:
     initial: str = ""
     rank: int = 0
     world_size: int = 1
+    sensors: int = 0
 
     def as_json(self) -> dict[str, int | str]:
-        """Plain data; `ResolvedValues(**data)` gives it back. What a team of one has is left out, as in older plans."""
-        return {name: value for name, value in asdict(self).items() if _TEAM_OF_ONE.get(name) != value}
+        """Plain data; `ResolvedValues(**data)` gives it back. What an older plan would not say is left out."""
+        return {name: value for name, value in asdict(self).items() if _UNSAID.get(name) != value}
 
 
-_TEAM_OF_ONE: Mapping[str, int] = {"rank": 0, "world_size": 1}
+_UNSAID: Mapping[str, int] = {"rank": 0, "world_size": 1, "sensors": 0}
 
 
 @dataclass(frozen=True)

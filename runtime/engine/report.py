@@ -31,6 +31,20 @@ class LayerEvidence:
 
 
 @dataclass(frozen=True)
+class SensorReadings:
+    """What sensors saw of a window: per layer, in the order of its evidence, None where there is nothing to be seen.
+
+    `contracts.trainer.WindowSensors` says what each figure means.
+    """
+
+    cosine: tuple[float | None, ...] = ()
+    saturated: tuple[float | None, ...] = ()
+    noise: tuple[float | None, ...] = ()
+    noise_scale: float | None = None
+    rows_not_finite: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Window:
     """The attempts after step `first` up to step `last`; `losses` and `scalars` are packed float32, little-endian."""
 
@@ -45,6 +59,7 @@ class Window:
     layers: tuple[LayerEvidence, ...]
     finite: bool
     scalars: Mapping[str, bytes] = field(default_factory=dict)
+    sensors: SensorReadings | None = None
 
 
 @dataclass(frozen=True)

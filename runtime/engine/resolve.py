@@ -54,6 +54,8 @@ def resolve(
     `inherited` are those of the session in whose bits it begins.
     """
     training, given = request.training, {name: inherited[name] for name in INHERITED} if inherited else {}
+    # Windows of both are held against each other, so they tell the same.
+    given |= {"sensors": inherited.get("sensors", 0)} if inherited else {}
     device = given.get("device", ("cuda" if cuda else "cpu") if training.device == "auto" else training.device)
     _check(request, facts, device, cuda=cuda)
     check_sampler(request, facts)
@@ -84,6 +86,7 @@ def resolve(
         seed=request.reproducibility.seed,
         initial="" if initial is None else initial_root(initial),
         world_size=training.world_size,
+        sensors=1,
     )
     return replace(found, **given)
 

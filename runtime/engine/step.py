@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -102,7 +102,19 @@ class StepResult:
     norm: Tensor | None
 
 
-def attempt(setup: TrainingSetup, now: StepSettings, parts: Sequence[Part], *, look: bool) -> StepResult:
+class AttemptWatch(Protocol):
+    """Looks at the gradients of an attempt, and changes none."""
+
+    def part(self, rows: int) -> None:
+        """Hear that one of several parts, of so many rows, has added its share to the parameters' gradients."""
+
+    def gradients(self, held: Sequence[int], gradients: Sequence[Tensor]) -> None:
+        """See the gradients of the attempt before they are clipped, and the places of their parameters."""
+
+
+def attempt(
+    setup: TrainingSetup, now: StepSettings, parts: Sequence[Part], *, look: bool, watch: AttemptWatch | None = None
+) -> StepResult:
     """Move the weights once, down the gradient of the mean loss over the rows of all parts, of every rank.
 
     Loss and scalars are those of this rank. Parts without rows, of which all were left out, weigh nothing; when there
@@ -111,7 +123,7 @@ def attempt(setup: TrainingSetup, now: StepSettings, parts: Sequence[Part], *, l
     parts = [(seed, rows) for seed, rows in parts if len(rows.rows)]
     if not parts:
         return idle(setup)
-    loss, scalars = descend(setup, parts)
+    loss, scalars = descend(setup, parts, watch)
     own = RankGradients(setup.rank, sum(len(rows.rows) for _, rows in parts), *setup.movement.gradients())
     held, gradients = reduce_gradients(setup.gather(own), setup.world_size)
     if gradients is not own.gradients:
@@ -121,6 +133,8 @@ def attempt(setup: TrainingSetup, now: StepSettings, parts: Sequence[Part], *, l
     sound = setup.number_format.settle(gradients)
     if sound:
         setup.filters.apply(gradients, held)
+    if watch is not None:
+        watch.gradients(held, gradients)
     norms = norm = None
     if look or now.grad_clip is not None:
         norms, norm = norms_of(gradients)
@@ -140,12 +154,18 @@ def idle(setup: TrainingSetup) -> StepResult:
     return StepResult(nothing, {}, (), nothing.new_zeros(0), nothing)
 
 
-def descend(setup: TrainingSetup, parts: Sequence[Part]) -> tuple[Tensor, Mapping[str, Tensor]]:
+def descend(
+    setup: TrainingSetup, parts: Sequence[Part], watch: AttemptWatch | None = None
+) -> tuple[Tensor, Mapping[str, Tensor]]:
     """Leave the gradient of the mean loss over the rows of all parts in the parameters; every part has rows."""
     sizes = [len(rows.rows) for _, rows in parts]
-    told = [_micro_step(setup, *part, sum(sizes) / size) for part, size in zip(parts, sizes, strict=True)]
-    if len(told) == 1:
-        return told[0]
+    if len(parts) == 1:
+        return _micro_step(setup, *parts[0], 1.0)
+    told = list[tuple[Tensor, Mapping[str, Tensor]]]()
+    for part, size in zip(parts, sizes, strict=True):
+        told.append(_micro_step(setup, *part, sum(sizes) / size))
+        if watch is not None:
+            watch.part(size)
     mean = WeightedMean(sizes)
     scalars = {name: mean.of([recorded[name] for _, recorded in told]) for name in told[0][1]}
     return mean.of([loss for loss, _ in told]), scalars

@@ -17,7 +17,7 @@ from runtime.replay.spans import SpanRecord, SpanSpec
 
 if TYPE_CHECKING:
     from runtime.engine.checkpoint import CheckpointContent
-    from runtime.engine.report import Evaluation, Window
+    from runtime.engine.report import Evaluation, SensorReadings, Window
     from runtime.replay.jobs import SpanEnd
 
 
@@ -31,6 +31,7 @@ ORDER = (
     "layer_names",
     "layer_figures",
     "scalars",
+    "sensors",
     "finite",
     "values",
     "state_root",
@@ -139,7 +140,7 @@ def difference(recorded: SpanRecord, computed: trainer.Computed) -> SpanDivergen
     ours, theirs = said.get(field), found.get(field)
     if field == "losses" and isinstance(ours, str) and isinstance(theirs, str):
         return divergence_at(recorded, field, ours, theirs, step=differing_step(recorded.first, ours, theirs))
-    if field in ("values", "scalars") and isinstance(ours, dict) and isinstance(theirs, dict):
+    if field in ("values", "scalars", "sensors") and isinstance(ours, dict) and isinstance(theirs, dict):
         name = next((one for one in sorted(ours.keys() | theirs.keys()) if ours.get(one) != theirs.get(one)), "")
         return divergence_at(recorded, f"{field}.{name}", ours.get(name), theirs.get(name))
     return divergence_at(recorded, field, ours, theirs)
@@ -218,6 +219,18 @@ def window_event(seen: Window) -> trainer.WindowRecorded:
         finite=seen.finite,
         **trainer.evidence(layers),
         scalars={name: pack(values) for name, values in seen.scalars.items()},
+        sensors=None if seen.sensors is None else sensors_value(seen.sensors),
+    )
+
+
+def sensors_value(seen: SensorReadings) -> trainer.WindowSensors:
+    """Readings as an event tells them."""
+    return trainer.WindowSensors(
+        cosine=trainer.by_layer(seen.cosine),
+        saturated=trainer.by_layer(seen.saturated),
+        noise=trainer.by_layer(seen.noise),
+        noise_scale=seen.noise_scale,
+        rows_not_finite=list(seen.rows_not_finite),
     )
 
 

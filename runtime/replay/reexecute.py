@@ -49,8 +49,10 @@ def _resolved(
         found = resolve(plan.request, dataset.facts, cores=1, cuda=cuda, initial=begun, inherited=inherited)
     except InvalidRequest as error:
         return {"refused": error.message}
-    # How many threads there are is the one number that the first claim's machine has a say in.
-    return found.as_json() | ({} if inherited else {"threads": plan.resolved.threads})
+    if not inherited:
+        # What the first claim's machine and software have a say in: how many threads, and what windows tell.
+        found = replace(found, threads=plan.resolved.threads, sensors=plan.resolved.sensors)
+    return found.as_json()
 
 
 def compute(context: jobs.SpanContext, query: jobs.SpanQuery) -> None:

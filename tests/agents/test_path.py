@@ -10,7 +10,14 @@ import pytest
 
 from agents.trainer.repeatability import RecordedPath, difference
 from contracts.event import pack
-from contracts.trainer import CheckpointWritten, Computed, ControlEvaluated, WindowRecorded, evidence
+from contracts.trainer import (
+    CheckpointWritten,
+    Computed,
+    ControlEvaluated,
+    WindowRecorded,
+    WindowSensors,
+    evidence,
+)
 from runtime.replay.comparison import INCIDENTAL
 from tests.contracts.told import DIGEST, Told
 
@@ -57,6 +64,7 @@ CHANGED: dict[type[Computed], dict[str, Any]] = {
         "layer_names": ["dense"],
         "layer_figures": pack(struct.pack("<4d", 1.0, 1.0, 1.0, math.nan)),
         "scalars": {"penalty": pack(struct.pack("<f", 2.0))},
+        "sensors": WindowSensors(cosine=pack(struct.pack("<f", 0.5))),
     },
     ControlEvaluated: {
         "segment": 2,

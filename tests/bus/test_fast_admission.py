@@ -339,8 +339,8 @@ REFUSED = {
     "another session": _loaded(lambda said: said.update(subject="00-" + "a" * 26)),
     "another lane": _loaded(lambda said: said.update(lane="validator")),
     "another type": _loaded(lambda said: said.update(type="io.stigmergy.trainer.training.claimed")),
-    "an older version that there is not": _with(b"window.recorded/1", b"window.recorded/0"),
-    "a newer version": _with(b"window.recorded/1", b"window.recorded/2"),
+    "an older version that there is not": _with(b"window.recorded/2", b"window.recorded/0"),
+    "a newer version": _with(b"window.recorded/2", b"window.recorded/3"),
     "no id": _loaded(lambda said: said.update(id="")),
     "a place that is taken": _loaded(lambda said: said.update(laneseq=said["laneseq"] - 1)),
 }

@@ -140,8 +140,9 @@ def test_a_changed_body_is_read_or_refused_the_same_both_ways(seed: int) -> None
         (b'"segment":1,', b""),
         (b'"gradient_norm":"nan"', b'"gradient_norm":NaN'),
         (b'"gradient_norm":"nan"', b'"gradient_norm":"0x1p+99999"'),
-        (b"window.recorded/1", b"window.recorded/2"),
-        (b"window.recorded/1", b"window.recorded/01"),
+        (b"window.recorded/2", b"window.recorded/1"),
+        (b"window.recorded/2", b"window.recorded/3"),
+        (b"window.recorded/2", b"window.recorded/02"),
         (b".trainer.window", b".validator.window"),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 from contracts.errors import NotFound, UserCodeFailed
 from contracts.event import pack
 from contracts.findings import AuditedMachine, SpanDivergence, SpanPlanned
-from contracts.trainer import CheckpointWritten, TrainingCompleted, WindowRecorded
+from contracts.trainer import CheckpointWritten, TrainingCompleted, WindowRecorded, WindowSensors
 from runtime.engine import loop
 from runtime.jobs.codec import NotOfType
 from runtime.replay import audit_subject, comparison, reexecute, stepwise
@@ -132,6 +132,7 @@ CHANGES = {
     "learning_rate": 0.002,
     "gradient_norm": 1.25,
     "scalars": {"more": pack(b"\0\0\0\0" * 50)},
+    "sensors": WindowSensors(cosine=pack(b"\0\0\0\0")),
     "finite": False,
     "layer_names": ["a"],
     "segment": 2,

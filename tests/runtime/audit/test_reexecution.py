@@ -210,6 +210,12 @@ def test_the_very_step_of_a_false_loss_is_named(court: Court) -> None:
     assert located.operators_compared > 20
 
 
+def test_the_very_sensor_that_was_told_otherwise_is_named(court: Court) -> None:
+    first = court.found["other_sensors"].as_json()["first_divergence"]
+    assert (first["field"], first["first"]) == ("sensors.cosine", AT)
+    assert first["recorded"] != first["computed"]
+
+
 def test_bisect_names_the_attempt_whose_weights_came_from_elsewhere(court: Court) -> None:
     located = court.bisected["weights_from_elsewhere"].located
     assert located is not None
