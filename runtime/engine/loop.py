@@ -164,7 +164,9 @@ class Run:
         window = self._window(first, rows, felt, course(final).learning_rate, watch.layers(felt[-1]))
         if successive is None:
             return window
-        odd = () if window.finite else self._setup.feed.rows_not_finite(rows, resolved.batch, self._setup.without)
+        odd: tuple[int, ...] = ()
+        if not window.finite:
+            odd = self._setup.feed.rows_not_finite(rows, resolved.batch, left_out(self.plan, first))
         return replace(window, sensors=read_sensors(watch, successive, odd))
 
     def _parts(self, first: int, rows: np.ndarray) -> list[list[Part]]:
