@@ -21,7 +21,9 @@ class CheckpointStored(Event, lane=CHECKPOINT_KEEPER, wire="checkpoint.stored"):
     kept_as: list[Role]
 
 
-class CheckpointPromoted(Event, lane=CHECKPOINT_KEEPER, wire="checkpoint.promoted"):
+class CheckpointPromoted(
+    Event, lane=CHECKPOINT_KEEPER, wire="checkpoint.promoted", says="checkpoint of step {step} is the best"
+):
     """A checkpoint became the best on the path."""
 
     segment: int
@@ -38,7 +40,9 @@ class CheckpointPruned(Event, lane=CHECKPOINT_KEEPER, wire="checkpoint.pruned"):
     freed_bytes: int
 
 
-class CheckpointCorrupt(Event, lane=CHECKPOINT_KEEPER, wire="checkpoint.corrupt"):
+class CheckpointCorrupt(
+    Event, lane=CHECKPOINT_KEEPER, wire="checkpoint.corrupt", says="checkpoint of step {step} is CORRUPT: {reason}"
+):
     """A checkpoint's bytes are not those that were written, or are gone."""
 
     segment: int

@@ -13,7 +13,9 @@ from contracts.operator import CancelRequested
 from contracts.roles import DIAGNOSTICIAN
 
 
-class ProblemDiagnosed(Event, lane=DIAGNOSTICIAN, wire="problem.diagnosed"):
+class ProblemDiagnosed(
+    Event, lane=DIAGNOSTICIAN, wire="problem.diagnosed", says="{severity}: {message} (steps {first}..{last}) {cure}"
+):
     """A rule found a problem in these steps; the evidence names the events."""
 
     rule: str
@@ -51,7 +53,9 @@ class InterventionProposed(
     set: dict[str, JsonValue] = Field(default_factory=dict)
 
 
-class DiagnosisReached(Event, lane=DIAGNOSTICIAN, wire="diagnosis.reached"):
+class DiagnosisReached(
+    Event, lane=DIAGNOSTICIAN, wire="diagnosis.reached", says="every rule has seen the steps up to {step}"
+):
     """Every rule has seen the segment up to this step; nothing further is proposed for it."""
 
     segment: int
@@ -72,14 +76,24 @@ class OutcomeJudged(Event, lane=DIAGNOSTICIAN, wire="outcome.judged", upcasts=[_
     prove: bool = False
 
 
-class ProofRequested(Event, lane=DIAGNOSTICIAN, wire="proof.requested"):
+class ProofRequested(
+    Event,
+    lane=DIAGNOSTICIAN,
+    wire="proof.requested",
+    says="what the intervention was worth is shown by session {session}",
+):
     """A session of its own is to show what an intervention was worth."""
 
     intervention: str
     session: str
 
 
-class ProofForked(Event, lane=DIAGNOSTICIAN, wire="proof.forked"):
+class ProofForked(
+    Event,
+    lane=DIAGNOSTICIAN,
+    wire="proof.forked",
+    says="goes on from step {step} with it as {with_it}, without as {without_it}",
+):
     """Two sessions go on from the bits in which an intervention took effect: with it, and without."""
 
     intervention: str
@@ -109,7 +123,7 @@ class InterventionProven(Event, lane=DIAGNOSTICIAN, wire="intervention.proven"):
     differing: int
 
 
-class ProofFailed(Event, lane=DIAGNOSTICIAN, wire="proof.failed"):
+class ProofFailed(Event, lane=DIAGNOSTICIAN, wire="proof.failed", says="nothing could be shown: {message} {cure}"):
     """Nothing could be shown, and why."""
 
     message: str

@@ -147,17 +147,26 @@ def fitted(kind: type[Value], given: object, **instead: object) -> Payload:
 class Event(Value):
     """A fact. Subclasses state once who says it and under which name: `class X(Event, lane=ROLE, wire="x.happened")`.
 
-    In another lane it means nothing: it is kept and shown, never folded. Without a lane only guests may say it.
+    In another lane it means nothing: it is kept and shown, never folded. Without a lane only guests may say it. `says`
+    may hold what it says to people, with its members in braces: `says="{trials:trial} of {session} failed: {message}"`.
     """
 
     wire: ClassVar[str] = ""
+    saying: ClassVar[str] = ""
+    """What it says to people, with the names of its members in braces; empty where that takes more."""
     said_in: ClassVar[tuple[str, ...]] = ()
     upcasts: ClassVar[tuple[Upcast, ...]] = ()
     schema_id: ClassVar[str] = ""
     """NAME/VERSION, as written into `dataschema`."""
 
     def __init_subclass__(
-        cls, *, wire: str = "", lane: str | tuple[str, ...] = (), upcasts: Sequence[Upcast] = (), **rest: Any
+        cls,
+        *,
+        wire: str = "",
+        lane: str | tuple[str, ...] = (),
+        says: str = "",
+        upcasts: Sequence[Upcast] = (),
+        **rest: Any,
     ) -> None:
         super().__init_subclass__(**rest)
         if not wire:
@@ -166,7 +175,7 @@ class Event(Value):
         if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
             raise TypeError(f"the wire name {wire!r} is already that of {other.__module__}.{other.__qualname__}")
         SPOKEN[wire] = cls
-        cls.wire = wire
+        cls.wire, cls.saying = wire, says
         cls.said_in = (lane,) if isinstance(lane, str) else lane
         cls.upcasts = tuple(upcasts)
         cls.schema_id = f"{wire}/{cls.version()}"

@@ -53,14 +53,19 @@ class SearchCompleted(Event, lane=HYPERPARAMETER_SPECIALIST, wire="search.comple
     best_parameters: dict[str, JsonValue]
 
 
-class SearchFailed(Event, lane=HYPERPARAMETER_SPECIALIST, wire="search.failed"):
+class SearchFailed(Event, lane=HYPERPARAMETER_SPECIALIST, wire="search.failed", says="search failed: {message} {cure}"):
     """The search cannot go on."""
 
     message: str
     cure: str = ""
 
 
-class SearchCancelled(Event, lane=HYPERPARAMETER_SPECIALIST, wire="search.cancelled"):
+class SearchCancelled(
+    Event,
+    lane=HYPERPARAMETER_SPECIALIST,
+    wire="search.cancelled",
+    says="search cancelled after {trials:trial}: {reason}",
+):
     """A person wanted no more of it; what had been found by then stays found."""
 
     reason: str

@@ -24,7 +24,7 @@ Role = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
 KeyId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 
 
-class KeyringOpened(Event, lane=(DESK, ROOT), wire="keyring.opened"):
+class KeyringOpened(Event, lane=(DESK, ROOT), wire="keyring.opened", says="keyring of {deployment} opened"):
     """The first word of a deployment, signed by the very key it names."""
 
     root: Hex64
@@ -35,7 +35,7 @@ def _no_rights(old: Payload) -> Payload:
     return old | {"rights": [], "signed": None}
 
 
-class KeyAdmitted(Event, lane=(DESK, ROOT), wire="key.admitted", upcasts=[_no_rights]):
+class KeyAdmitted(Event, lane=(DESK, ROOT), wire="key.admitted", upcasts=[_no_rights], says="key of {role} admitted"):
     """From here on this key speaks for this role; `hears` lists what wakes a guest, and may be said anew for it.
 
     Since version 2 it may be a person's, with the rights of that person: such a key signs commands, in no lane.
@@ -50,7 +50,7 @@ class KeyAdmitted(Event, lane=(DESK, ROOT), wire="key.admitted", upcasts=[_no_ri
     signed: SignedCommand | None = None
 
 
-class KeyRotated(Event, lane=(DESK, ROOT), wire="key.rotated", upcasts=[unsigned]):
+class KeyRotated(Event, lane=(DESK, ROOT), wire="key.rotated", upcasts=[unsigned], says="key of {role} rotated"):
     """The role's old key ends here and this one begins, with the same rights."""
 
     role: Role
@@ -59,7 +59,7 @@ class KeyRotated(Event, lane=(DESK, ROOT), wire="key.rotated", upcasts=[unsigned
     signed: SignedCommand | None = None
 
 
-class KeyRevoked(Event, lane=(DESK, ROOT), wire="key.revoked", upcasts=[unsigned]):
+class KeyRevoked(Event, lane=(DESK, ROOT), wire="key.revoked", upcasts=[unsigned], says="key {key} revoked: {reason}"):
     """From here on nothing signed by this key counts; what it signed before stays."""
 
     key: KeyId

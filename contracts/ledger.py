@@ -6,7 +6,7 @@ from contracts.event import Event, Hex64
 from contracts.roles import LEDGER
 
 
-class LedgerCheckpointed(Event, lane=LEDGER, wire="ledger.checkpointed"):
+class LedgerCheckpointed(Event, lane=LEDGER, wire="ledger.checkpointed", says="tree over {size:event} signed"):
     """A signed note over the first `size` admitted events of the session."""
 
     size: int
@@ -15,7 +15,9 @@ class LedgerCheckpointed(Event, lane=LEDGER, wire="ledger.checkpointed"):
     note: str
 
 
-class DutyWaived(Event, lane=LEDGER, wire="duty.waived"):
+class DutyWaived(
+    Event, lane=LEDGER, wire="duty.waived", says="{role} did not answer for {silent_seconds:.0f} s: {duty} waived"
+):
     """A role that owed an answer had no heartbeat, or a guest no answer, for so long; the seal goes on without it."""
 
     role: str
@@ -29,7 +31,7 @@ class VoidsListed(Event, lane=LEDGER, wire="voids.listed"):
     voids: list[dict[str, str | int]]
 
 
-class SessionSealed(Event, lane=LEDGER, wire="session.sealed"):
+class SessionSealed(Event, lane=LEDGER, wire="session.sealed", says="sealed over {size:event}, root {root:.16}"):
     """The end: nothing after `last_seq` belongs to the session.
 
     `keyring` is the head that the genesis named; size and root are those of the tree over the keyring's own events

@@ -52,7 +52,9 @@ class SessionRequested(Event, lane=OPERATOR, wire="session.requested", upcasts=[
     rules: Annotated[int, Field(ge=1)]
 
 
-class CancelRequested(Event, lane=OPERATOR, wire="cancel.requested", upcasts=[unsigned]):
+class CancelRequested(
+    Event, lane=OPERATOR, wire="cancel.requested", upcasts=[unsigned], says="{asked_by} wants it cancelled"
+):
     """A person wants the session to end now."""
 
     asked_by: str
@@ -60,14 +62,18 @@ class CancelRequested(Event, lane=OPERATOR, wire="cancel.requested", upcasts=[un
     signed: SignedCommand | None = None
 
 
-class PauseRequested(Event, lane=OPERATOR, wire="pause.requested", upcasts=[unsigned]):
+class PauseRequested(
+    Event, lane=OPERATOR, wire="pause.requested", upcasts=[unsigned], says="{asked_by} wants it paused"
+):
     """A person wants the session to wait; only a person resumes it."""
 
     asked_by: str
     signed: SignedCommand | None = None
 
 
-class ResumeRequested(Event, lane=OPERATOR, wire="resume.requested", upcasts=[unsigned]):
+class ResumeRequested(
+    Event, lane=OPERATOR, wire="resume.requested", upcasts=[unsigned], says="{asked_by} wants it resumed"
+):
     """A person wants a paused session to go on."""
 
     asked_by: str
@@ -84,7 +90,9 @@ class ExportRequested(Event, lane=OPERATOR, wire="export.requested", upcasts=[un
     signed: SignedCommand | None = None
 
 
-class RedriveRequested(Event, lane=OPERATOR, wire="redrive.requested", upcasts=[unsigned]):
+class RedriveRequested(
+    Event, lane=OPERATOR, wire="redrive.requested", upcasts=[unsigned], says="{asked_by} wants a failure tried again"
+):
     """A recorded handler failure is to be tried once more."""
 
     asked_by: str

@@ -23,13 +23,13 @@ T = TypeVar("T")
 TrainingSession = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{2}-[a-z2-7]{26}$")]
 
 
-class QueueOpened(Event, lane=OPERATOR, wire="queue.opened"):
+class QueueOpened(Event, lane=OPERATOR, wire="queue.opened", says="queue opened"):
     """The first word of a queue's log, and the head of the keyring on which it stands: no other lane speaks there."""
 
     keyring: Hex64
 
 
-class QueueLimited(Event, lane=OPERATOR, wire="queue.limited"):
+class QueueLimited(Event, lane=OPERATOR, wire="queue.limited", says="{limit:session} may train at once"):
     """From here on so many sessions may train at once; those above that keep their slots until they return them."""
 
     limit: Annotated[int, Field(ge=0)]
@@ -42,27 +42,27 @@ class SessionQueued(Event, lane=OPERATOR, wire="session.queued"):
     begun: bool = False
 
 
-class SessionGranted(Event, lane=OPERATOR, wire="session.granted"):
+class SessionGranted(Event, lane=OPERATOR, wire="session.granted", says="{session} has a slot"):
     """A session that waited has a slot; the claim of the trainer that trains it cites this event."""
 
     session: TrainingSession
 
 
-class SessionReturned(Event, lane=OPERATOR, wire="session.returned"):
+class SessionReturned(Event, lane=OPERATOR, wire="session.returned", says="{session} gives its slot back: {reason}"):
     """A slot is free: its session has ended, a person has paused it, or no trainer has it in hand while others wait."""
 
     session: TrainingSession
     reason: Literal["ended", "paused", "idle"]
 
 
-class SessionWithdrawn(Event, lane=OPERATOR, wire="session.withdrawn"):
+class SessionWithdrawn(Event, lane=OPERATOR, wire="session.withdrawn", says="{session} waits no more: {reason}"):
     """A session waits no more and never had the slot that it waited for."""
 
     session: TrainingSession
     reason: Literal["ended", "paused"]
 
 
-class QueueClosed(Event, lane=OPERATOR, wire="queue.closed"):
+class QueueClosed(Event, lane=OPERATOR, wire="queue.closed", says="queue closed; the next one goes on"):
     """The last word of a queue's log: the next one begins with what was queued and granted here."""
 
 

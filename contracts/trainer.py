@@ -246,7 +246,12 @@ def computed_at(event: Computed) -> int:
     return place_of(event)[2]
 
 
-class CheckpointRefused(Event, lane=TRAINER, wire="checkpoint.refused"):
+class CheckpointRefused(
+    Event,
+    lane=TRAINER,
+    wire="checkpoint.refused",
+    says="cannot begin from the checkpoint of step {step} ({reason}): goes on from step {instead}",
+):
     """The trainer could not begin from a checkpoint and goes on from step `instead`; its keeper looks at it again."""
 
     segment: int
@@ -266,7 +271,9 @@ class AttemptEnded(Event, lane=TRAINER, wire="attempt.ended"):
     seconds: dict[str, float]
 
 
-class WindowsReproduced(Event, lane=TRAINER, wire="windows.reproduced"):
+class WindowsReproduced(
+    Event, lane=TRAINER, wire="windows.reproduced", says="{count} recorded windows computed again, same bits"
+):
     """After a resume, recorded windows were computed again and came out the same."""
 
     segment: int
@@ -275,7 +282,12 @@ class WindowsReproduced(Event, lane=TRAINER, wire="windows.reproduced"):
     count: int
 
 
-class DivergenceFound(Event, lane=TRAINER, wire="divergence.found"):
+class DivergenceFound(
+    Event,
+    lane=TRAINER,
+    wire="divergence.found",
+    says="DIVERGENCE in steps {first}..{last}: {field} differs from the record",
+):
     """A recomputed window differs from the recorded one: an incident that stops the session."""
 
     segment: int
@@ -313,21 +325,23 @@ class InterventionApplied(Event, lane=TRAINER, wire="intervention.applied", upca
     reproducible: bool
 
 
-class InterventionDeclined(Event, lane=TRAINER, wire="intervention.declined"):
+class InterventionDeclined(Event, lane=TRAINER, wire="intervention.declined", says="proposal declined: {reason}"):
     """A decision was not taken, and why."""
 
     proposal: str
     reason: str
 
 
-class JudgementWaived(Event, lane=TRAINER, wire="judgement.waived"):
+class JudgementWaived(
+    Event, lane=TRAINER, wire="judgement.waived", says="no diagnostician judged the steps up to {step}"
+):
     """No diagnostician was there to judge the last windows; the session is reproducible from its log only."""
 
     segment: int
     step: int
 
 
-class TrainingPaused(Event, lane=TRAINER, wire="training.paused"):
+class TrainingPaused(Event, lane=TRAINER, wire="training.paused", says="paused at step {step} ({by})"):
     """Training waits at a grid step, with its state kept."""
 
     by: Literal["drain", "person"]
@@ -335,7 +349,7 @@ class TrainingPaused(Event, lane=TRAINER, wire="training.paused"):
     step: int
 
 
-class TrainingResumed(Event, lane=TRAINER, wire="training.resumed", upcasts=[unchanged]):
+class TrainingResumed(Event, lane=TRAINER, wire="training.resumed", upcasts=[unchanged], says="resumed at step {step}"):
     """A person's pause is over; since version 2 `grant` names what gave the session a slot again, as in a claim."""
 
     segment: int
@@ -407,7 +421,7 @@ class AuditPlanned(Event, lane=TRAINER, wire="audit.planned", upcasts=[_typed_pl
     reached: int
 
 
-class SpanTaken(Event, lane=TRAINER, wire="span.taken"):
+class SpanTaken(Event, lane=TRAINER, wire="span.taken", says="span {span} is computed by {worker}"):
     """A trainer computes this span, so that no other does; in place of an earlier one that fell silent, when named."""
 
     span: int
@@ -459,7 +473,7 @@ class AuditCompleted(Event, lane=TRAINER, wire="audit.completed", upcasts=[_type
     found: AuditFindings
 
 
-class AuditFailed(Event, lane=TRAINER, wire="audit.failed"):
+class AuditFailed(Event, lane=TRAINER, wire="audit.failed", says="audit without a verdict: {message} {cure}"):
     """An audit came to no verdict, and why."""
 
     message: str

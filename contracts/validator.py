@@ -99,7 +99,9 @@ class CheckpointValidated(Event, lane=VALIDATOR, wire="checkpoint.validated", up
     details: JudgementDetails
 
 
-class ValidationFailed(Event, lane=VALIDATOR, wire="validation.failed"):
+class ValidationFailed(
+    Event, lane=VALIDATOR, wire="validation.failed", says="step {step} could not be judged: {message}"
+):
     """A checkpoint could not be judged."""
 
     segment: int

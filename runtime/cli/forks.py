@@ -17,7 +17,6 @@ from runtime.cli.exit_codes import NEGATIVE, answer_session
 from runtime.cli.host import bring_up
 from runtime.cli.pages import answer_page, page_option
 from runtime.views.formatting import number
-from runtime.views.progress import PlainProgress
 
 if TYPE_CHECKING:
     from contracts.diagnostician import InterventionProven
@@ -154,16 +153,19 @@ async def _prove(
 
 async def _follow_proof(call: Call, swarm: Swarm, proof: str) -> InterventionProven:
     """The event that ends the proof well, both forks shown on the way."""
-    from contracts.diagnostician import InterventionProven
+    from contracts.diagnostician import InterventionProven, ProofForked
+    from runtime.views.progress import PlainProgress
+    from runtime.views.view import event_of
 
     shown, proven = PlainProgress(call.note), None
     async for line in swarm.events(proof, follow=True):
         shown.take(line)
-        if line["name"] == "proof.forked":
-            for fork in ("without_it", "with_it"):
-                await follow(call, swarm, str(line["data"][fork]), None)
-        elif line["name"] == "intervention.proven":
-            proven = InterventionProven.model_validate(line["data"])
+        match event_of(line):
+            case ProofForked(without_it=without_it, with_it=with_it):
+                await follow(call, swarm, without_it, None)
+                await follow(call, swarm, with_it, None)
+            case InterventionProven() as told:
+                proven = told
     if proven is None:
         problem = (await swarm.session(proof))["problem"] or {"message": "it ended otherwise", "cure": ""}
         raise Failed(f"the proof {proof} shows nothing: {problem['message']}", cure=problem["cure"])

@@ -13,7 +13,6 @@ from runtime.api.session_source import ask_reader, find, read_session, reader
 from runtime.cli.call import Call, Json, command, complete_session, session_argument
 from runtime.cli.output import say
 from runtime.cli.pages import answer_page, page_option
-from runtime.views import sentences
 
 if TYPE_CHECKING:
     from runtime.views.blocks import Page
@@ -49,11 +48,13 @@ def events(
     """Print the events of session S, one JSON object per line."""
 
     async def print_lines() -> None:
+        from runtime.views.sentences import told
+
         async with reader(call) as source:
             async for line in source.events(await find(source, session), after=after, follow=follow):
                 if lane in (None, line["lane"]) and name in (None, line["name"]):
                     if plain and not call.json:
-                        say(sentences.plain(line))
+                        say(told(line))
                     else:
                         call.line(line)
 
@@ -89,13 +90,14 @@ def replay(
 def _moment_page(state: SessionMoment, made: Json) -> Page:
     """A session as it was, with the event that brought it there, and what became of weights."""
     from runtime.views.answer_pages import replay_page
+    from runtime.views.sentences import told
 
     lines = []
     if made:
         about = f"digest {made['weights_digest']}, from the state of step {made['from_step']}"
         tensors = count_of(made["tensors"], "tensor")
         lines = [made["weights"], f"{tensors}, {about}, every window on the way as recorded"]
-    return replay_page(state, f"after event {state['at']} of {state['of']}", sentences.plain(state["event"]), lines)
+    return replay_page(state, f"after event {state['at']} of {state['of']}", told(state["event"]), lines)
 
 
 @command("diff")

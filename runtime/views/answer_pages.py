@@ -96,7 +96,10 @@ def _range_test(tried: RangeTestReply | None) -> list[tuple[str, Content]]:
     rates, losses = tried["rates"], tried["losses"]
     span = f"losses at rates from {rates[0]:.4g} to {rates[-1]:.4g}" if rates else ""
     curve = f"{sketch(losses)}  {span}" + (f", {told}" if (told := sketch_told(len(losses))) else "")
-    return [("learning rate", suggestion(tried)), ("curve", curve)]
+    return [
+        ("learning rate", suggestion(tried["suggestion"], tried["steepest"], tried["diverged_at"])),
+        ("curve", curve),
+    ]
 
 
 def _refusal(refusal: Mapping[str, object]) -> str:

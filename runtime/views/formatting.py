@@ -50,9 +50,9 @@ def short(value: Any) -> str:
     return f"{number(value):.4g}"
 
 
-def last_loss(data: Mapping[str, Any]) -> float | None:
-    """The loss of a window's last step."""
-    raw = base64.b64decode(data["losses"])
+def last_loss(losses: str) -> float | None:
+    """The loss of a window's last step, of its packed losses."""
+    raw = base64.b64decode(losses)
     return float(struct.unpack("<f", raw[-4:])[0]) if len(raw) >= 4 else None
 
 
@@ -98,10 +98,10 @@ def fork_of(fork: Mapping[str, Any] | None) -> str:
     return f"{fork['session']} at step {fork['step']}, {', '.join(changes) or 'nothing changed'}"
 
 
-def suggestion(data: Mapping[str, Any]) -> str:
+def suggestion(rate: float, steepest: float, diverged_at: float | None) -> str:
     """What a range test points to: a learning rate, and where it came from."""
-    broke = f", training broke at {short(data['diverged_at'])}" if data["diverged_at"] is not None else ""
-    return f"{short(data['suggestion'])} (the loss fell fastest at {short(data['steepest'])}{broke})"
+    broke = f", training broke at {short(diverged_at)}" if diverged_at is not None else ""
+    return f"{short(rate)} (the loss fell fastest at {short(steepest)}{broke})"
 
 
 def in_words(changes: Mapping[str, Any]) -> str:

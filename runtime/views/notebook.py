@@ -9,9 +9,11 @@ from html import escape
 from types import TracebackType
 from typing import Any, Self
 
+from contracts.replies import EventReply
 from runtime.views.formatting import one_line
-from runtime.views.progress import Board, Line, is_trouble
+from runtime.views.progress import Board, is_trouble
 from runtime.views.sentences import plain
+from runtime.views.view import event_of
 
 SECONDS = 0.25
 """Between two drawings; what comes meanwhile is in the next one."""
@@ -32,11 +34,12 @@ class NotebookProgress:
         self._troubles: list[str] = []
         self._next = 0.0
 
-    def take(self, line: Line) -> None:
+    def take(self, line: EventReply) -> None:
         """Fold the event, and draw unless that was done a moment ago."""
-        self.board.take(line)
-        if is_trouble(line):
-            self._troubles = [*self._troubles, plain(line)][-TROUBLES:]
+        event = event_of(line)
+        self.board.take(line["lane"], event)
+        if is_trouble(event):
+            self._troubles = [*self._troubles, plain(line["time"], line["lane"], event)][-TROUBLES:]
         if self._clock() >= self._next:
             self._draw()
 

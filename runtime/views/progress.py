@@ -8,34 +8,44 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO
+from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
+from contracts import checkpoint_keeper as keeper
+from contracts import trainer
+from contracts.common import ChildEnded, HandlerFailed
+from contracts.data_manager import DatasetRejected
+from contracts.diagnostician import DiagnosisReached, ProblemDiagnosed
+from contracts.event import Event
+from contracts.exporter import ExportRefused
+from contracts.hyperparameter_specialist import SearchCancelled, SearchCompleted, SearchFailed, TrialFinished
+from contracts.ledger import LedgerCheckpointed, SessionSealed
+from contracts.operator import SessionRequested
+from contracts.replies import EventReply
+from contracts.resource_monitor import ResourcesAlerted
+from contracts.validator import CheckpointValidated, ValidationFailed
 from runtime.views.formatting import figures, last_loss, one_line
-from runtime.views.sentences import plain, sentence
+from runtime.views.sentences import NO_PATIENCE, plain, sentence
+from runtime.views.view import event_of
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-QUIET = frozenset(
-    {
-        "window.recorded",
-        "checkpoint.written",
-        "checkpoint.promoted",
-        "diagnosis.reached",
-        "ledger.checkpointed",
-        "attempt.ended",
-        "span.taken",
-    }
+QUIET = (
+    trainer.WindowRecorded,
+    trainer.CheckpointWritten,
+    keeper.CheckpointPromoted,
+    DiagnosisReached,
+    LedgerCheckpointed,
+    trainer.AttemptEnded,
+    trainer.SpanTaken,
 )
 """What moves the bar, or is followed by an event that says more, is not worth a line of its own."""
-
-Line = Mapping[str, Any]
 
 
 class Progress(Protocol):
     """Takes event lines in order, inside a `with` block."""
 
-    def take(self, line: Line) -> None:
+    def take(self, line: EventReply) -> None:
         """Show one more event."""
         ...
 
@@ -46,13 +56,9 @@ class Progress(Protocol):
     ) -> None: ...
 
 
-def telling(line: Line) -> bool:
+def telling(event: Event) -> bool:
     """Whether an event is worth a line: of checkpoints only those that stay."""
-    if not line.get("understood", True):
-        return True
-    if line["name"] == "checkpoint.stored":
-        return bool(line["data"]["kept_as"])
-    return line["name"] not in QUIET
+    return bool(event.kept_as) if isinstance(event, keeper.CheckpointStored) else not isinstance(event, QUIET)
 
 
 def progress(stream: TextIO, *, live: bool, quiet: bool = False) -> Progress:
@@ -74,22 +80,23 @@ class PlainProgress:
         self._stops_early = True
         self._counted: dict[str, dict[str, int]] = {}
 
-    def take(self, line: Line) -> None:
+    def take(self, line: EventReply) -> None:
         """Write the event, unless it only moves a bar or is counted; what was counted is told before the seal."""
-        self._stops_early = stops_early(line, self._stops_early)
-        if line["name"] == "session.sealed" and line.get("understood", True):
-            for lane, counts in self._counted.items():
+        event, time, lane = event_of(line), line["time"], line["lane"]
+        self._stops_early = stops_early(event, self._stops_early)
+        if isinstance(event, SessionSealed):
+            for role, counts in self._counted.items():
                 told = ", ".join(f"{count} {what}" for what, count in counts.items())
-                self._write(one_line(f"{str(line['time'])[11:19]} {lane}: checkpoints: {told}"))
+                self._write(one_line(f"{time[11:19]} {role}: checkpoints: {told}"))
             self._counted.clear()
         if self._quiet:
-            if is_trouble(line):
-                self._write(plain(line))
-        elif what := _counted_as(line):
-            counts = self._counted.setdefault(str(line["lane"]), {})
+            if is_trouble(event):
+                self._write(plain(time, lane, event))
+        elif what := _counted_as(event):
+            counts = self._counted.setdefault(lane, {})
             counts[what] = counts.get(what, 0) + 1
-        elif telling(line):
-            self._write(plain(with_patience(line, self._stops_early)))
+        elif telling(event):
+            self._write(plain(time, lane, with_patience(event, self._stops_early)))
 
     def __enter__(self) -> Self:
         return self
@@ -99,40 +106,36 @@ class PlainProgress:
     ) -> None: ...
 
 
-def _counted_as(line: Line) -> str:
+def _counted_as(event: Event) -> str:
     """As what an event is counted that says of each checkpoint the same; nothing for one that has a line of its own."""
-    data = line["data"]
-    if not line.get("understood", True):
-        return ""
-    match line["name"]:
-        case "checkpoint.stored" if data["kept_as"]:
+    match event:
+        case keeper.CheckpointStored(kept_as=roles) if roles:
             return "verified and kept"
-        case "checkpoint.pruned":
+        case keeper.CheckpointPruned():
             return "let go"
-        case "checkpoint.validated" if data["control"] == "reproduced" and data["split"] != "test":
+        case CheckpointValidated(control="reproduced", split=split) if split != "test":
             return "judged, control metric reproduced"
     return ""
 
 
-def stops_early(line: Line, before: bool) -> bool:  # noqa: FBT001 - a fold
-    """Whether the session may stop early: as its request says, which is the first line of it."""
-    if line["name"] != "session.requested" or not line.get("understood", True):
+def stops_early(event: Event, before: bool) -> bool:  # noqa: FBT001 - a fold
+    """Whether the session may stop early: as its request says, which is the first event of it."""
+    if not isinstance(event, SessionRequested):
         return before
-    return bool((line["data"]["request"].get("early_stopping") or {}).get("enabled", True))
+    return bool((event.request.get("early_stopping") or {}).get("enabled", True))
 
 
-def with_patience(line: Line, stops: bool) -> Line:  # noqa: FBT001 - what the fold says
+def with_patience(event: Event, stops: bool) -> Event:  # noqa: FBT001 - what the fold says
     """The event as it is told: a session that is not to stop early has no patience."""
-    if stops or line["name"] != "control.evaluated" or not line.get("understood", True):
-        return line
-    return {**line, "data": {**line["data"], "patience_left": None}}
+    if stops or not isinstance(event, trainer.ControlEvaluated):
+        return event
+    return event.model_copy(update={"patience_left": NO_PATIENCE})
 
 
 @dataclass
 class Board:
     """What is on the screen: a fold over event lines."""
 
-    session: str = ""
     name: str = ""
     kind: str = "training"
     state: str = "requested"
@@ -145,80 +148,43 @@ class Board:
     lately: dict[str, str] = field(default_factory=dict)
     stops_early: bool = True
 
-    def take(self, line: Line) -> None:
+    def take(self, lane: str, event: Event) -> None:
         """Fold one more event into what the board shows."""
-        data, name = line["data"], line["name"]
-        self.stops_early = stops_early(line, self.stops_early)
-        if telling(line):
-            self.lately[one_line(line["lane"])] = sentence(with_patience(line, self.stops_early))
-        fold = _FOLDS.get(name) if line.get("understood", True) else None
-        if fold:
-            fold(self, data)
+        self.stops_early = stops_early(event, self.stops_early)
+        if telling(event):
+            self.lately[one_line(lane)] = sentence(with_patience(event, self.stops_early))
+        match event:
+            case SessionRequested(kind=kind, request=request):
+                self.kind, self.name, self.state = kind, request.get("name", ""), "preparing"
+                self.epochs = request.get("training", {}).get("epochs", 0)
+                self.total = request.get("trials", 0) if kind == "search" else 0
+            case trainer.TrainingClaimed(resumed_from=step, resolved=resolved):
+                self.state, self.step, self.total = "training", step, resolved.get("steps_total", self.total)
+            case trainer.WindowRecorded(last=step, losses=losses):
+                self.step, self.loss = step, last_loss(losses)
+            case trainer.ControlEvaluated(epoch=epoch, values=values):
+                self.epoch, self.metrics = epoch, figures(values)
+            case trainer.InterventionApplied(step=step):
+                self.step = step
+            case TrialFinished():
+                self.step += 1
+            case trainer.AuditPlanned(chosen=chosen, spans=spans):
+                self.state, self.total = "auditing", sum(one.ends - one.begins for one in spans if one.number in chosen)
+            case trainer.SpanRepeated(steps=steps):
+                self.step += steps
+        self.state = _STATES.get(type(event), self.state)
 
 
-def _requested(board: Board, data: Line) -> None:
-    request = data["request"]
-    board.kind, board.name, board.state = data["kind"], request.get("name", ""), "preparing"
-    board.epochs = request.get("training", {}).get("epochs", 0)
-    board.total = request.get("trials", 0) if data["kind"] == "search" else 0
-
-
-def _claimed(board: Board, data: Line) -> None:
-    board.state, board.step = "training", data["resumed_from"]
-    board.total = data["resolved"].get("steps_total", board.total)
-
-
-def _window(board: Board, data: Line) -> None:
-    board.step, board.loss = data["last"], last_loss(data)
-
-
-def _evaluated(board: Board, data: Line) -> None:
-    board.epoch, board.metrics = data["epoch"], figures(data["values"])
-
-
-def _state(state: str) -> Callable[[Board, Line], None]:
-    def fold(board: Board, data: Line) -> None:
-        board.state = state
-
-    return fold
-
-
-def _applied(board: Board, data: Line) -> None:
-    board.step = data["step"]
-
-
-def _trial(board: Board, data: Line) -> None:
-    board.step += 1
-
-
-def _planned(board: Board, data: Line) -> None:
-    chosen = set(data["chosen"])
-    board.state = "auditing"
-    board.total = sum(span["ends"] - span["begins"] for span in data["spans"] if span["number"] in chosen)
-
-
-def _span(board: Board, data: Line) -> None:
-    board.step += data["steps"]
-
-
-_FOLDS: dict[str, Callable[[Board, Line], None]] = {
-    "session.requested": _requested,
-    "training.claimed": _claimed,
-    "window.recorded": _window,
-    "control.evaluated": _evaluated,
-    "intervention.applied": _applied,
-    "trial.finished": _trial,
-    "audit.planned": _planned,
-    "span.repeated": _span,
-    "training.paused": _state("paused"),
-    "training.resumed": _state("training"),
-    "training.completed": _state("finishing"),
-    "training.failed": _state("finishing"),
-    "training.cancelled": _state("finishing"),
-    "search.completed": _state("finishing"),
-    "search.cancelled": _state("finishing"),
-    "search.failed": _state("finishing"),
-    "session.sealed": _state("ended"),
+_STATES: Mapping[type[Event], str] = {
+    trainer.TrainingPaused: "paused",
+    trainer.TrainingResumed: "training",
+    trainer.TrainingCompleted: "finishing",
+    trainer.TrainingFailed: "finishing",
+    trainer.TrainingCancelled: "finishing",
+    SearchCompleted: "finishing",
+    SearchCancelled: "finishing",
+    SearchFailed: "finishing",
+    SessionSealed: "ended",
 }
 
 
@@ -233,12 +199,13 @@ class Live:
         self._console = Console(file=stream)
         self._screen = Screen(RichBoard(self.board), console=self._console, refresh_per_second=8, transient=True)
 
-    def take(self, line: Line) -> None:
+    def take(self, line: EventReply) -> None:
         """Fold the event; what went wrong stays on the terminal."""
-        self.board.session = self.board.session or str(line.get("session", ""))
-        self.board.take(line)
-        if is_trouble(line):
-            self._console.print(plain(line), style="yellow", markup=False, highlight=False)
+        event = event_of(line)
+        self.board.take(line["lane"], event)
+        if is_trouble(event):
+            told = plain(line["time"], line["lane"], event)
+            self._console.print(told, style="yellow", markup=False, highlight=False)
 
     def __enter__(self) -> Self:
         self._screen.__enter__()
@@ -250,26 +217,24 @@ class Live:
         self._screen.__exit__(kind, error, trace)
 
 
-_LASTING = frozenset(
-    {
-        "problem.diagnosed",
-        "intervention.applied",
-        "handler.failed",
-        "child.ended",
-        "divergence.found",
-        "resources.alerted",
-        "training.failed",
-        "dataset.rejected",
-        "export.refused",
-        "checkpoint.corrupt",
-        "validation.failed",
-    }
+_LASTING = (
+    ProblemDiagnosed,
+    trainer.InterventionApplied,
+    HandlerFailed,
+    ChildEnded,
+    trainer.DivergenceFound,
+    ResourcesAlerted,
+    trainer.TrainingFailed,
+    DatasetRejected,
+    ExportRefused,
+    keeper.CheckpointCorrupt,
+    ValidationFailed,
 )
 
 
-def is_trouble(line: Line) -> bool:
+def is_trouble(event: Event) -> bool:
     """Whether an event says that something went wrong, or what was done about it."""
-    return line["name"] in _LASTING and line.get("understood", True)
+    return isinstance(event, _LASTING)
 
 
 class RichBoard:

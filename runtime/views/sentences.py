@@ -1,164 +1,255 @@
-"""What each event says, as one sentence for people: a pure function of a line that `view.event_line` makes."""
+"""What each event says, as one sentence for people.
 
-from __future__ import annotations
+Where that is its members between words, the words stand in its class (`says`); the others are here, by their class.
+"""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import singledispatch
+from string import Formatter
 from typing import Any
 
+from contracts import checkpoint_keeper as keeper
+from contracts import diagnostician, exporter, operator, trainer
+from contracts import hyperparameter_specialist as searches
+from contracts.common import ChildEnded, HandlerFailed, signal_name
+from contracts.data_manager import DatasetPrepared, DatasetRejected
 from contracts.errors import count_of
+from contracts.event import Event, Unknown
+from contracts.ledger import VoidsListed
+from contracts.queue import SessionQueued
+from contracts.replies import EventReply
+from contracts.resource_monitor import ResourcesAlerted, ResourcesMeasured, ResourcesSummarised
+from contracts.validator import CheckpointValidated
 from runtime.views.formatting import (
     figures,
     fork_of,
     in_words,
     last_loss,
     levers_in_words,
-    number,
     one_line,
     short,
     size,
     suggestion,
 )
+from runtime.views.view import event_of
 
-Data = Mapping[str, Any]
 
-
-def sentence(line: Data) -> str:
+def sentence(event: Event) -> str:
     """The event in words, without who and when; one not understood is named and nothing is made up about it."""
-    teller = _TELLERS.get(line["name"]) if line.get("understood", True) else None
-    if teller is None:
-        return _unknown(line["name"], line["data"])
-    return one_line(teller(line["data"]))
+    return one_line(_said(event))
 
 
-def plain(line: Data) -> str:
+def plain(time: str, lane: str, event: Event) -> str:
     """One line for pipes and files: time, who, what."""
-    clock = str(line["time"])[11:19]
-    return one_line(f"{clock} {line['lane']}: {sentence(line)}")
+    return one_line(f"{time[11:19]} {lane}: {sentence(event)}")
 
 
-def _unknown(name: str, data: Any) -> str:
+def told(line: EventReply) -> str:
+    """The same of an event's line, as a swarm or the files of a home give it."""
+    return plain(line["time"], line["lane"], event_of(line))
+
+
+class _Form(Formatter):
+    """A form in which `{trials:trial}` is a number with the name of what it counts."""
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if isinstance(value, int) and len(format_spec) > 1 and format_spec.isalpha():
+            return count_of(value, format_spec)
+        return str(super().format_field(value, format_spec))
+
+
+_FORM = _Form()
+
+
+@singledispatch
+def _said(event: Event) -> str:
+    # Of the class, so that no text of a stranger is ever taken for a form.
+    if form := type(event).saying:
+        return _FORM.vformat(form, (), vars(event)).rstrip()
+    return _named(event.wire, event.model_dump(mode="json"))
+
+
+@_said.register
+def _(event: Unknown) -> str:
+    return _named(event.name, event.data)
+
+
+def _named(name: str, data: object) -> str:
     flat = data if isinstance(data, Mapping) else {}
     values = ", ".join(f"{key}={value}" for key, value in flat.items() if isinstance(value, str | int | float))
-    return one_line(f"{name} {values}"[:160].rstrip())
+    return f"{name} {values}"[:160].rstrip()
 
 
-def _model(data: Data) -> str:
-    return str(data["format"]) + (f"/{data['quantize']}" if data["quantize"] else "")
+@_said.register
+def _(event: operator.SessionRequested) -> str:
+    fork = fork_of(event.fork.model_dump(include={"session", "step", "set", "rows_without"}) if event.fork else None)
+    asked = f"{event.kind} {event.request.get('name', '')!r} requested by {event.asked_by}"
+    return asked + (f": a fork of {fork}" if fork else "")
 
 
-def _requested(data: Data) -> str:
-    name, fork = data["request"].get("name", ""), fork_of(data.get("fork"))
-    return f"{data['kind']} {name!r} requested by {data['asked_by']}" + (f": a fork of {fork}" if fork else "")
+@_said.register
+def _(event: operator.ExportRequested) -> str:
+    return f"{event.asked_by} wants {_model(event)} of the {event.checkpoint} checkpoint"
 
 
-def _prepared(data: Data) -> str:
-    splits = ", ".join(f"{rows} {name}" for name, rows in data["splits"].items())
-    findings = f", {count_of(len(data['findings']), 'finding')}" if data["findings"] else ""
-    again = "already prepared" if data["reused"] else "prepared"
-    return f"dataset {data['source']} {again}: {count_of(data['rows'], 'row')} ({splits}){findings}"
+@_said.register
+def _(event: operator.ProposalApproved) -> str:
+    return f"{event.asked_by} approves a proposal" + (f", which is session {event.session}" if event.session else "")
 
 
-def _claimed(data: Data) -> str:
-    resolved = data["resolved"]
-    steps = f", {count_of(resolved['steps_total'], 'step')}" if "steps_total" in resolved else ""
-    since = f" from step {data['resumed_from']}" if data["resumed_from"] else ""
-    return f"claimed by {data['worker']} (attempt {data['epoch']}){since}{steps}"
+@_said.register
+def _(event: operator.ProposalRejected) -> str:
+    return f"{event.asked_by} rejects a proposal: {event.reason}".removesuffix(": ")
 
 
-def _window(data: Data) -> str:
-    loss = last_loss(data)
+@_said.register
+def _(event: DatasetPrepared) -> str:
+    splits = ", ".join(f"{rows} {name}" for name, rows in event.splits.items())
+    findings = f", {count_of(len(event.findings), 'finding')}" if event.findings else ""
+    again = "already prepared" if event.reused else "prepared"
+    return f"dataset {event.source} {again}: {count_of(event.rows, 'row')} ({splits}){findings}"
+
+
+@_said.register
+def _(event: DatasetRejected) -> str:
+    return "data rejected: " + "; ".join(problem.get("message", "") for problem in event.problems)
+
+
+@_said.register
+def _(event: trainer.TrainingClaimed) -> str:
+    steps = f", {count_of(event.resolved['steps_total'], 'step')}" if "steps_total" in event.resolved else ""
+    since = f" from step {event.resumed_from}" if event.resumed_from else ""
+    return f"claimed by {event.worker} (attempt {event.epoch}){since}{steps}"
+
+
+@_said.register
+def _(event: trainer.WindowRecorded) -> str:
+    loss = last_loss(event.losses)
     shown = "" if loss is None else f" loss {loss:.4g}"
-    return f"steps {data['first'] + 1}..{data['last']}{shown}" + ("" if data["finite"] else ", not finite")
+    return f"steps {event.first + 1}..{event.last}{shown}" + ("" if event.finite else ", not finite")
 
 
-def _evaluated(data: Data) -> str:
-    left = data["patience_left"]
-    # Without patience left a session stops, or was not to stop early: then there is no patience to tell of.
-    patient = left is not None and (left > 0 or data["stop"])
-    tail = " (best)" if data["improved"] else (f" (patience {left})" if patient else "")
-    stop = ", stopping early" if data["stop"] else ""
-    return f"epoch {data['epoch']} step {data['step']}: {figures(data['values'])}{tail}{stop}"
+NO_PATIENCE = -1
+"""In place of an evaluation's patience: the session is not to stop early, and there is none to tell of."""
 
 
-def _alert(data: Data) -> str:
-    resource = data["resource"]
-    in_bytes, unit = resource in ("disk", "store"), "°C" if resource == "gpu_temperature" else "%"
-    figures = (number(data["value"]), number(data["threshold"]))
-    value, threshold = (size(figure) if in_bytes else f"{figure:.4g} {unit}" for figure in figures)
-    side = "below" if resource == "disk" else "above"
-    return f"{data['level']}: {_RESOURCES.get(resource, resource)} at {value}, {side} {threshold}. {data['advice']}"
+@_said.register
+def _(event: trainer.ControlEvaluated) -> str:
+    left, stop = event.patience_left, ", stopping early" if event.stop else ""
+    # Without patience left a session stops, or was not to stop early.
+    patient = left != NO_PATIENCE and (left > 0 or event.stop)
+    tail = " (best)" if event.improved else (f" (patience {left})" if patient else "")
+    return f"epoch {event.epoch} step {event.step}: {figures(event.values)}{tail}{stop}"
 
 
-_RESOURCES = {"disk": "free disk space", "gpu_memory": "GPU memory", "gpu_temperature": "GPU temperature"}
+@_said.register
+def _(event: trainer.CheckpointWritten) -> str:
+    return f"checkpoint of step {event.step} written ({event.reason}, {size(event.bytes)})"
 
 
-def _completed(data: Data) -> str:
-    early = " early" if data["stopped_early"] else ""
-    ended = f"training completed{early} after {count_of(data['step'], 'step')}"
-    if data["best_step"] in (None, data["step"]):
-        return f"{ended}, best at {data['best_step']}: {figures(data['values'])}"
-    # The event has the figures of the end; those of the best step are in that step's evaluation.
-    return f"{ended}: {figures(data['values'])}; the best was at step {data['best_step']}"
+@_said.register
+def _(event: trainer.AttemptEnded) -> str:
+    spent = ", ".join(f"{seconds:.1f} s {name}" for name, seconds in event.seconds.items() if seconds >= 0.05)
+    return f"steps {event.first + 1}..{event.step} took {spent or 'no time'}"
 
 
-def _failure(data: Data) -> str:
-    where = f" at {data['frame']}" if data.get("frame") else ""
-    return f"training failed at step {data['step']}: {data['message']}{where} {data['cure']}".rstrip()
-
-
-def _exported(data: Data) -> str:
-    error = data["parity"].get("max_abs")
-    rows = count_of(data["rows_compared"], "row")
-    parity = f", largest difference {short(error)} over {rows}" if error is not None else ""
-    return f"model exported as {_model(data)}: {data['filename']} ({size(data['bytes'])}){parity}"
-
-
-def _trial(data: Data) -> str:
-    value = data["value"]
-    return f"trial {data['number']} {data['state']}" + (f": {short(value)}" if value is not None else "")
-
-
-def _searched(data: Data) -> str:
-    if data["best_value"] is None and data["best_parameters"]:
-        return f"range test completed, suggests {in_words(data['best_parameters'])}"
-    if data["best_value"] is None:
-        return f"search completed after {count_of(data['trials'], 'trial')}, none of which has a value"
-    best = f"best {short(data['best_value'])} (trial {data['best_number']}: {in_words(data['best_parameters'])})"
-    return f"search completed after {count_of(data['trials'], 'trial')}, {best}"
-
-
-def _handler(data: Data) -> str:
-    cure = "" if data["cure"] in data["error"] else data["cure"]
-    times = count_of(data["attempts"], "time")
-    return f"{data['role']}.{data['handler']} failed {times}: {data['error']} {cure}".rstrip()
-
-
-def _divergence(data: Data) -> str:
-    return f"DIVERGENCE in steps {data['first']}..{data['last']}: {data['field']} differs from the record"
-
-
-def _birth(data: Data) -> str:
-    steps = f"steps {data['first'] + 1}..{data['last']} repeated in a fresh process"
-    if not data["difference"]:
+@_said.register
+def _(event: trainer.BirthAudited) -> str:
+    steps = f"steps {event.first + 1}..{event.last} repeated in a fresh process"
+    if not event.difference:
         return f"{steps}: same bits"
-    tensor = f"; the first tensor that differs is {data['tensor']!r}" if data["tensor"] else ""
-    return f"{steps}: {data['difference']} came out otherwise{tensor}"
+    tensor = f"; the first tensor that differs is {event.tensor!r}" if event.tensor else ""
+    return f"{steps}: {event.difference} came out otherwise{tensor}"
 
 
-def _validated(data: Data) -> str:
-    rows = count_of(data["rows"], f"{data['split']} row")
-    judged = f"step {data['step']} on {rows}: {figures(data['metrics'])}"
+@_said.register
+def _(event: trainer.InterventionApplied) -> str:
+    return f"segment {event.segment} begins at step {event.step}: {levers_in_words(event.changes)}"
+
+
+@_said.register
+def _(event: trainer.TrainingCompleted) -> str:
+    early = " early" if event.stopped_early else ""
+    ended = f"training completed{early} after {count_of(event.step, 'step')}"
+    if event.best_step in (None, event.step):
+        return f"{ended}, best at {event.best_step}: {figures(event.values)}"
+    # The event has the figures of the end; those of the best step are in that step's evaluation.
+    return f"{ended}: {figures(event.values)}; the best was at step {event.best_step}"
+
+
+@_said.register
+def _(event: trainer.TrainingFailed) -> str:
+    where = f" at {event.frame}" if event.frame else ""
+    return f"training failed at step {event.step}: {event.message}{where} {event.cure}".rstrip()
+
+
+@_said.register
+def _(event: trainer.TrainingCancelled) -> str:
+    return f"cancelled at step {event.step}: {event.reason}".removesuffix(": ")
+
+
+@_said.register
+def _(event: trainer.AuditPlanned) -> str:
+    log = f"log of {event.session} verified ({event.log.verdict})"
+    if event.machine is None or not event.machine.model_fields_set:
+        return f"{log}; nothing is to be computed again"
+    exports = f" and {count_of(len(event.exports), 'export')}" if event.exports else ""
+    return f"{log}; to be computed again: {len(event.chosen)} of {count_of(len(event.spans), 'span')}{exports}"
+
+
+@_said.register
+def _(event: trainer.SpanRepeated) -> str:
+    if event.problem:
+        return f"span {event.span} could not be computed: {event.problem}"
+    found = event.divergence
+    if found is None:
+        return f"span {event.span} computed again, {count_of(event.steps, 'step')}: same bits"
+    where = f"{found.name} of steps {found.first}..{found.last}"
+    return f"span {event.span} DIFFERS: {found.field or 'the account'} in {where}"
+
+
+@_said.register
+def _(event: trainer.AuditDeclined) -> str:
+    return f"{event.worker} cannot compute these bits: {', '.join(event.differing[:5])}"
+
+
+@_said.register
+def _(event: trainer.AuditCompleted) -> str:
+    found = event.found
+    again = f", {found.spans_checked} of {count_of(found.spans_total, 'span')} computed again"
+    first = f"; first: {found.first_divergence.message}" if found.first_divergence else ""
+    head = f"audit of {event.session} ({event.mode}): {event.verdict.upper()}"
+    return f"{head}{again if 'seed' in found.model_fields_set else ''}{first}"
+
+
+@_said.register
+def _(event: keeper.CheckpointStored) -> str:
+    kept = f", kept as {', '.join(event.kept_as)}" if event.kept_as else ""
+    return f"checkpoint of step {event.step} verified{kept}"
+
+
+@_said.register
+def _(event: keeper.CheckpointPruned) -> str:
+    return f"checkpoint of step {event.step} let go ({size(event.freed_bytes)} freed)"
+
+
+@_said.register
+def _(event: CheckpointValidated) -> str:
+    judged = f"step {event.step} on {count_of(event.rows, f'{event.split} row')}: {figures(event.metrics)}"
     # The test rows are met here alone: there is nothing to reproduce.
-    return judged if data["split"] == "test" else f"{judged}; control metric {data['control']}"
+    return judged if event.split == "test" else f"{judged}; control metric {event.control}"
 
 
-def _child(data: Data) -> str:
-    # Late, because pages of help load no schemas.
-    from contracts.common import signal_name
+@_said.register
+def _(event: diagnostician.InterventionProposed) -> str:
+    back = f"rewind to {event.rewind_to}, " if event.rewind_to is not None else ""
+    what = f"another training with {in_words(event.set)}" if event.set else levers_in_words(event.changes)
+    return f"proposes{', and waits for a person' if event.waits else ''}: {back}{what} ({event.reason})"
 
-    name = signal_name(data["signal"]) if data["signal"] else ""
-    by = f" by {name}" if name not in data["message"] else ""
-    return f"the {data['purpose']} process ended{by} without its answer: {data['message']}"
+
+@_said.register
+def _(event: diagnostician.OutcomeJudged) -> str:
+    return f"the change {'helped' if event.helped else 'did not help'}: {event.message}"
 
 
 _VERDICTS = {
@@ -168,167 +259,121 @@ _VERDICTS = {
 }
 
 
-def _proven(data: Data) -> str:
-    ours, theirs = ("-" if data[side] is None else short(data[side]) for side in ("with_value", "without_value"))
-    again = f"{count_of(data['reproduced'], 'window')} of the parent came out again"
-    wrong = f", {data['differing']} DIFFER" if data["differing"] else ""
-    return f"{_VERDICTS[data['verdict']]}: {data['metric']} {ours} with it, {theirs} without; {again}{wrong}"
+@_said.register
+def _(event: diagnostician.InterventionProven) -> str:
+    ours, theirs = ("-" if value is None else short(value) for value in (event.with_value, event.without_value))
+    again = f"{count_of(event.reproduced, 'window')} of the parent came out again"
+    wrong = f", {event.differing} DIFFER" if event.differing else ""
+    return f"{_VERDICTS[event.verdict]}: {event.metric} {ours} with it, {theirs} without; {again}{wrong}"
 
 
-def _proposed(data: Data) -> str:
-    back = f"rewind to {data['rewind_to']}, " if data["rewind_to"] is not None else ""
-    what = f"another training with {in_words(data['set'])}" if data["set"] else levers_in_words(data["changes"])
-    return f"proposes{', and waits for a person' if data['waits'] else ''}: {back}{what} ({data['reason']})"
+def _model(event: operator.ExportRequested | exporter.ExportRefused | exporter.ModelExported) -> str:
+    return event.format + (f"/{event.quantize}" if event.quantize else "")
 
 
-def _approved(data: Data) -> str:
-    begun = f", which is session {data['session']}" if data["session"] else ""
-    return f"{data['asked_by']} approves a proposal{begun}"
+@_said.register
+def _(event: exporter.ModelExported) -> str:
+    error = event.parity.get("max_abs")
+    rows = count_of(event.rows_compared, "row")
+    parity = f", largest difference {short(error)} over {rows}" if error is not None else ""
+    return f"model exported as {_model(event)}: {event.filename} ({size(event.bytes)}){parity}"
 
 
-def _attempt(data: Data) -> str:
-    spent = ", ".join(f"{seconds:.1f} s {name}" for name, seconds in data["seconds"].items() if seconds >= 0.05)
-    return f"steps {data['first'] + 1}..{data['step']} took {spent or 'no time'}"
+@_said.register
+def _(event: exporter.ExportRefused) -> str:
+    return f"export as {_model(event)} refused: {event.message} {event.cure}".rstrip()
 
 
-def _resources(data: Data) -> str:
+@_said.register
+def _(event: exporter.ExportRepeated) -> str:
+    if event.problem:
+        return f"{event.filename} could not be made again: {event.problem}"
+    return event.divergence or f"{event.filename} made again, byte for byte the same"
+
+
+@_said.register
+def _(event: exporter.ModelBenchmarked) -> str:
+    form = event.format + (f"/{event.quantize}" if event.quantize else "")
+    return f"{form}: {event.median_ms:.3g} ms per batch of {event.batch}"
+
+
+@_said.register
+def _(event: searches.LearningRateSuggested) -> str:
+    return f"suggests a learning rate of {suggestion(event.suggestion, event.steepest, event.diverged_at)}"
+
+
+@_said.register
+def _(event: searches.TrialStarted) -> str:
+    return f"trial {event.number} is session {event.session}: {in_words(event.parameters)}"
+
+
+@_said.register
+def _(event: searches.TrialFinished) -> str:
+    return f"trial {event.number} {event.state}" + (f": {short(event.value)}" if event.value is not None else "")
+
+
+@_said.register
+def _(event: searches.SearchCompleted) -> str:
+    if event.best_value is None and event.best_parameters:
+        return f"range test completed, suggests {in_words(event.best_parameters)}"
+    if event.best_value is None:
+        return f"search completed after {count_of(event.trials, 'trial')}, none of which has a value"
+    best = f"best {short(event.best_value)} (trial {event.best_number}: {in_words(event.best_parameters)})"
+    return f"search completed after {count_of(event.trials, 'trial')}, {best}"
+
+
+@_said.register
+def _(event: ResourcesSummarised) -> str:
     return (
-        f"{data['seconds']:.0f} s, the whole machine at {data['cpu_percent_mean']:.0f} % CPU"
-        f" and up to {size(data['memory_bytes_max'])} of memory"
+        f"{event.seconds:.0f} s, the whole machine at {event.cpu_percent_mean:.0f} % CPU"
+        f" and up to {size(event.memory_bytes_max)} of memory"
     )
 
 
-def _measured(data: Data) -> str:
-    first, last = data["epoch"] - data["epochs"] + 1, data["epoch"]
+@_said.register
+def _(event: ResourcesAlerted) -> str:
+    resource = event.resource
+    in_bytes, unit = resource in ("disk", "store"), "°C" if resource == "gpu_temperature" else "%"
+    figures = (event.value, event.threshold)
+    value, threshold = (size(figure) if in_bytes else f"{figure:.4g} {unit}" for figure in figures)
+    side = "below" if resource == "disk" else "above"
+    return f"{event.level}: {_RESOURCES.get(resource, resource)} at {value}, {side} {threshold}. {event.advice}"
+
+
+_RESOURCES = {"disk": "free disk space", "gpu_memory": "GPU memory", "gpu_temperature": "GPU temperature"}
+
+
+@_said.register
+def _(event: ResourcesMeasured) -> str:
+    first, last = event.epoch - event.epochs + 1, event.epoch
     which = f"epochs {first}..{last}" if first < last else f"epoch {last}"
-    gpu = "" if data["gpu_percent"] is None else f", GPU {data['gpu_percent']:.0f} %"
-    energy = "" if data["joules"] is None else f", {data['joules']:.0f} J"
+    gpu = "" if event.gpu_percent is None else f", GPU {event.gpu_percent:.0f} %"
+    energy = "" if event.joules is None else f", {event.joules:.0f} J"
     return (
-        f"{which} in {data['seconds']:.0f} s: the machine at {data['cpu_percent']:.0f} % CPU, this session at"
-        f" {data['session_cpu_percent']:.0f} % of a core and {size(data['session_memory_bytes'])}{gpu}{energy}"
+        f"{which} in {event.seconds:.0f} s: the machine at {event.cpu_percent:.0f} % CPU, this session at"
+        f" {event.session_cpu_percent:.0f} % of a core and {size(event.session_memory_bytes)}{gpu}{energy}"
     )
 
 
-def _planned(data: Data) -> str:
-    log = f"log of {data['session']} verified ({data['log'].get('verdict')})"
-    if not data["machine"]:
-        return f"{log}; nothing is to be computed again"
-    exports = f" and {count_of(len(data['exports']), 'export')}" if data["exports"] else ""
-    spans = count_of(len(data["spans"]), "span")
-    return f"{log}; to be computed again: {len(data['chosen'])} of {spans}{exports}"
+@_said.register
+def _(event: VoidsListed) -> str:
+    return f"{len(event.voids)} stored messages are not facts"
 
 
-def _span(data: Data) -> str:
-    if data["problem"]:
-        return f"span {data['span']} could not be computed: {data['problem']}"
-    divergence = data["divergence"]
-    if divergence is None:
-        return f"span {data['span']} computed again, {count_of(data['steps'], 'step')}: same bits"
-    where = f"{divergence['name']} of steps {divergence['first']}..{divergence['last']}"
-    return f"span {data['span']} DIFFERS: {divergence['field'] or 'the account'} in {where}"
+@_said.register
+def _(event: SessionQueued) -> str:
+    return f"{event.session} waits for a slot{' to go on' if event.begun else ''}"
 
 
-def _export_again(data: Data) -> str:
-    if data["problem"]:
-        return f"{data['filename']} could not be made again: {data['problem']}"
-    return data["divergence"] or f"{data['filename']} made again, byte for byte the same"
+@_said.register
+def _(event: HandlerFailed) -> str:
+    cure = "" if event.cure in event.error else event.cure
+    times = count_of(event.attempts, "time")
+    return f"{event.role}.{event.handler} failed {times}: {event.error} {cure}".rstrip()
 
 
-def _audited(data: Data) -> str:
-    verdict = data["found"]
-    computed = (
-        f", {verdict['spans_checked']} of {count_of(verdict['spans_total'], 'span')} computed again"
-        if "seed" in verdict
-        else ""
-    )
-    first = f"; first: {verdict['first_divergence']['message']}" if verdict.get("first_divergence") else ""
-    return f"audit of {data['session']} ({data['mode']}): {data['verdict'].upper()}{computed}{first}"
-
-
-_TELLERS: dict[str, Callable[[Data], str]] = {
-    "session.requested": _requested,
-    "cancel.requested": lambda d: f"{d['asked_by']} wants it cancelled",
-    "pause.requested": lambda d: f"{d['asked_by']} wants it paused",
-    "resume.requested": lambda d: f"{d['asked_by']} wants it resumed",
-    "export.requested": lambda d: f"{d['asked_by']} wants {_model(d)} of the {d['checkpoint']} checkpoint",
-    "proposal.approved": _approved,
-    "proposal.rejected": lambda d: f"{d['asked_by']} rejects a proposal: {d['reason']}".removesuffix(": "),
-    "redrive.requested": lambda d: f"{d['asked_by']} wants a failure tried again",
-    "dataset.prepared": _prepared,
-    "dataset.rejected": lambda d: "data rejected: " + "; ".join(p.get("message", "") for p in d["problems"]),
-    "training.claimed": _claimed,
-    "window.recorded": _window,
-    "control.evaluated": _evaluated,
-    "checkpoint.written": lambda d: f"checkpoint of step {d['step']} written ({d['reason']}, {size(d['bytes'])})",
-    "checkpoint.stored": lambda d: (
-        f"checkpoint of step {d['step']} verified" + (f", kept as {', '.join(d['kept_as'])}" if d["kept_as"] else "")
-    ),
-    "checkpoint.promoted": lambda d: f"checkpoint of step {d['step']} is the best",
-    "checkpoint.pruned": lambda d: f"checkpoint of step {d['step']} let go ({size(d['freed_bytes'])} freed)",
-    "checkpoint.corrupt": lambda d: f"checkpoint of step {d['step']} is CORRUPT: {d['reason']}",
-    "checkpoint.validated": _validated,
-    "validation.failed": lambda d: f"step {d['step']} could not be judged: {d['message']}",
-    "problem.diagnosed": lambda d: (
-        f"{d['severity']}: {d['message']} (steps {d['first']}..{d['last']}) {d['cure']}".rstrip()
-    ),
-    "intervention.proposed": _proposed,
-    "intervention.applied": lambda d: (
-        f"segment {d['segment']} begins at step {d['step']}: {levers_in_words(d['changes'])}"
-    ),
-    "intervention.declined": lambda d: f"proposal declined: {d['reason']}",
-    "diagnosis.reached": lambda d: f"every rule has seen the steps up to {d['step']}",
-    "outcome.judged": lambda d: f"the change {'helped' if d['helped'] else 'did not help'}: {d['message']}",
-    "proof.requested": lambda d: f"what the intervention was worth is shown by session {d['session']}",
-    "proof.forked": lambda d: f"goes on from step {d['step']} with it as {d['with_it']}, without as {d['without_it']}",
-    "intervention.proven": _proven,
-    "proof.failed": lambda d: f"nothing could be shown: {d['message']} {d['cure']}".rstrip(),
-    "judgement.waived": lambda d: f"no diagnostician judged the steps up to {d['step']}",
-    "checkpoint.refused": lambda d: (
-        f"cannot begin from the checkpoint of step {d['step']} ({d['reason']}): goes on from step {d['instead']}"
-    ),
-    "attempt.ended": _attempt,
-    "windows.reproduced": lambda d: f"{d['count']} recorded windows computed again, same bits",
-    "divergence.found": _divergence,
-    "birth.audited": _birth,
-    "training.paused": lambda d: f"paused at step {d['step']} ({d['by']})",
-    "training.resumed": lambda d: f"resumed at step {d['step']}",
-    "training.completed": _completed,
-    "training.failed": _failure,
-    "training.cancelled": lambda d: f"cancelled at step {d['step']}: {d['reason']}".removesuffix(": "),
-    "audit.planned": _planned,
-    "span.taken": lambda d: f"span {d['span']} is computed by {d['worker']}",
-    "span.repeated": _span,
-    "audit.declined": lambda d: f"{d['worker']} cannot compute these bits: {', '.join(d['differing'][:5])}",
-    "audit.completed": _audited,
-    "audit.failed": lambda d: f"audit without a verdict: {d['message']} {d['cure']}".rstrip(),
-    "export.repeated": _export_again,
-    "model.exported": _exported,
-    "export.refused": lambda d: f"export as {_model(d)} refused: {d['message']} {d['cure']}".rstrip(),
-    "model.benchmarked": lambda d: f"{_model(d)}: {d['median_ms']:.3g} ms per batch of {d['batch']}",
-    "learning_rate.suggested": lambda d: f"suggests a learning rate of {suggestion(d)}",
-    "trial.started": lambda d: f"trial {d['number']} is session {d['session']}: {in_words(d['parameters'])}",
-    "trial.finished": _trial,
-    "search.completed": _searched,
-    "search.cancelled": lambda d: f"search cancelled after {count_of(d['trials'], 'trial')}: {d['reason']}",
-    "search.failed": lambda d: f"search failed: {d['message']} {d['cure']}".rstrip(),
-    "resources.summarised": _resources,
-    "resources.alerted": _alert,
-    "resources.measured": _measured,
-    "ledger.checkpointed": lambda d: f"tree over {count_of(d['size'], 'event')} signed",
-    "duty.waived": lambda d: f"{d['role']} did not answer for {d['silent_seconds']:.0f} s: {d['duty']} waived",
-    "voids.listed": lambda d: f"{len(d['voids'])} stored messages are not facts",
-    "session.sealed": lambda d: f"sealed over {count_of(d['size'], 'event')}, root {d['root'][:16]}",
-    "handler.failed": _handler,
-    "child.ended": _child,
-    "keyring.opened": lambda d: f"keyring of {d['deployment']} opened",
-    "key.admitted": lambda d: f"key of {d['role']} admitted",
-    "key.rotated": lambda d: f"key of {d['role']} rotated",
-    "key.revoked": lambda d: f"key {d['key']} revoked: {d['reason']}",
-    "queue.opened": lambda d: "queue opened",
-    "queue.limited": lambda d: f"{count_of(d['limit'], 'session')} may train at once",
-    "session.queued": lambda d: f"{d['session']} waits for a slot{' to go on' if d['begun'] else ''}",
-    "session.granted": lambda d: f"{d['session']} has a slot",
-    "session.returned": lambda d: f"{d['session']} gives its slot back: {d['reason']}",
-    "session.withdrawn": lambda d: f"{d['session']} waits no more: {d['reason']}",
-    "queue.closed": lambda d: "queue closed; the next one goes on",
-}
+@_said.register
+def _(event: ChildEnded) -> str:
+    name = signal_name(event.signal) if event.signal else ""
+    by = f" by {name}" if name not in event.message else ""
+    return f"the {event.purpose} process ended{by} without its answer: {event.message}"

@@ -247,7 +247,7 @@ def _range_test(session: SessionState) -> list[Block]:
     rows = tuple((short(rate), loss if math.isfinite(loss) else "not finite") for rate, loss in tried[::every])
     left = f"Every {every}th of {len(tried):,} rates." if every > 1 else ""
     return [
-        Text(f"Suggests a learning rate of {suggestion(found.model_dump(mode='json'))}."),
+        Text(f"Suggests a learning rate of {suggestion(found.suggestion, found.steepest, found.diverged_at)}."),
         Curves(
             "Loss at each learning rate that was tried",
             (Series("loss", found.rates, found.losses),),
@@ -404,8 +404,7 @@ def _provenance(session: SessionState, root: str) -> list[Block]:
             *((f"source {name}", Phrase(digest, code=True)) for name, digest in claim.sources.items()),
         ]
     if session.training.resources:
-        told = sentence({"name": "resources.summarised", "data": view.data_of(session.training.resources)})
-        rows.append(("resources", told))
+        rows.append(("resources", sentence(session.training.resources)))
     return [key_figures(*rows)]
 
 

@@ -22,7 +22,7 @@ from contracts.trainer import (
 from runtime.views.blocks import Bar, Mark, Timeline, Tone
 from runtime.views.curves import FigureTable, Row, add_seconds
 from runtime.views.sentences import sentence
-from runtime.views.view import event_line, moment
+from runtime.views.view import moment
 
 DECISIONS = frozenset(
     {
@@ -151,8 +151,7 @@ class _Sentences:
             return
         self.total += 1
         if len(self.told) < MOST_TOLD:
-            line = event_line(fact)
-            self.told.append(EventSentence(str(line["time"])[11:19], fact.lane, sentence(line)))
+            self.told.append(EventSentence(fact.envelope.time[11:19], fact.lane, sentence(fact.event)))
 
 
 class _Times:

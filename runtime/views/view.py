@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Iterable
@@ -10,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from pydantic import ValidationError
+from pydantic_core import to_json
 
 from contracts import replies
 from contracts.common import HandlerFailed
 from contracts.data_manager import DatasetRejected
 from contracts.envelope import Fact
-from contracts.event import Event, Unknown
+from contracts.event import Event, Unknown, events
 from contracts.exporter import EXPORT, ExportingState, ExportRefused
 from contracts.hyperparameter_specialist import SearchCancelled, SearchCompleted, SearchState
 from contracts.keyring import KeyRevoked, Keyring, KeyRotated, advance
@@ -301,6 +304,16 @@ def data_of(event: Event) -> Any:
         # A stranger's numbers may be larger than our JSON writer takes; then its text is shown.
         return json.dumps(event.data)
     return event.data
+
+
+def event_of(line: replies.EventReply) -> Event:
+    """The event that a line of `event_line` tells; `Unknown` for one that is not understood there, or not here."""
+    kind, data = events().get(line["name"]) if line["understood"] else None, to_json(line["data"])
+    if kind is not None:
+        # Whoever made the line may be another version of this software.
+        with contextlib.suppress(ValidationError):
+            return kind.model_validate_json(data)
+    return Unknown(name=line["name"], body=b'{"data":%b}' % data)
 
 
 def key_lines(facts: Iterable[Fact]) -> list[replies.KeyReply]:

@@ -11,7 +11,7 @@ from contracts.data_manager import DatasetPrepared
 from contracts.envelope import Fact
 from contracts.event import Event
 from contracts.ids import ZERO, sha256
-from contracts.operator import RULES, SessionRequested
+from contracts.operator import RULES, KindName, SessionRequested
 from contracts.session import SessionState, advance
 from contracts.trainer import (
     CheckpointWritten,
@@ -21,6 +21,7 @@ from contracts.trainer import (
     TrainingCompleted,
 )
 from contracts.validator import CheckpointValidated
+from runtime.views.view import event_line
 
 NAME = "00-" + "a" * 26
 DIGEST = "d" * 64
@@ -43,16 +44,23 @@ def fact(event: Event, n: int, *, lane: str, session: str = NAME, cause: str | N
     return Fact(n, n, written, read, sha256(body), "signed")
 
 
+def requested(request: dict[str, Any], kind: KindName = "training") -> SessionRequested:
+    """The genesis of a session with this request."""
+    return SessionRequested(kind=kind, request=request, keyring="", asked_by="test", rules=RULES)
+
+
+def line(event: Event, lane: str = "trainer") -> dict[str, Any]:
+    """An event as a swarm and the files of a home show it."""
+    return dict(event_line(fact(event, 1, lane=lane)))
+
+
 class Told:
     """A session and what it amounts to after each event that is said in it; an event's identity is its number."""
 
     def __init__(self, request: dict[str, Any] | None = None) -> None:
         self.now = SessionState(NAME)
         self.facts: list[Fact] = []
-        self.say(
-            "operator",
-            SessionRequested(kind="training", request=request or {}, keyring="", asked_by="test", rules=RULES),
-        )
+        self.say("operator", requested(request or {}))
 
     def say(self, lane: str, event: Event, cause: str | None = None) -> str:
         """Say an event in a lane and give its identity."""

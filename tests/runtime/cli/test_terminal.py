@@ -29,6 +29,7 @@ from runtime.views.blocks import Page
 from runtime.views.formatting import one_line, printable
 from runtime.views.progress import Board, RichBoard
 from runtime.views.sentences import sentence
+from tests.contracts.told import requested
 from tests.runtime.recorded_home import RecordedHome
 
 HOSTILE = "x\x1b[2K\x1b[1Apass\x9b31m\x07\x7f\u202egnp.exe\u2066\rverdict"
@@ -114,11 +115,10 @@ def test_every_error_is_harmless(error: Exception, as_json: bool, capsys: pytest
 def test_a_name_of_a_session_is_harmless_in_sentences_and_on_the_live_board():
     from rich.console import Console
 
-    data = {"kind": "training", "request": {"name": HOSTILE}, "asked_by": HOSTILE}
-    line = {"name": "session.requested", "lane": "operator", "data": data, "time": "2026-01-01T00:00:00Z"}
-    assert harmless(sentence(line))
+    asked = requested({"name": HOSTILE}).model_copy(update={"asked_by": HOSTILE})
+    assert harmless(sentence(asked))
     board, screen = Board(), io.StringIO()
-    board.take(line)
+    board.take("operator", asked)
     Console(file=screen, width=200, color_system=None).print(RichBoard(board))
     assert harmless(screen.getvalue())
 

@@ -8,13 +8,15 @@ import pytest
 
 from contracts.exporter import ExportRefused
 from contracts.growing import GrowingTuple
+from contracts.ids import ZERO
 from contracts.operator import RULES, SessionRequested
 from contracts.session import SessionState
-from contracts.trainer import ControlEvaluated, InterventionApplied
+from contracts.trainer import ControlEvaluated, InterventionApplied, TrainingCompleted
 from contracts.training import TrainingState
 from runtime.cli.exit_codes import session_exit_code
-from runtime.views import sentences, terminal, view
+from runtime.views import terminal, view
 from runtime.views.answer_pages import session_page
+from runtime.views.sentences import sentence
 
 SESSION = "00-agq7rxjuhn2hhptp3cs3bhofwa"
 
@@ -45,8 +47,9 @@ def test_a_session_whose_last_step_is_its_best_says_it_once() -> None:
 
 @pytest.mark.parametrize(("best", "says"), [(20, "best at 20: val_loss=0.4"), (10, "the best was at step 10")])
 def test_the_end_of_a_training_never_passes_off_its_last_figures_as_the_best(best: int, says: str) -> None:
-    data: dict[str, Any] = {"stopped_early": False, "step": 20, "best_step": best, "values": {"val_loss": 0.4}}
-    told = sentences._completed(data)
+    about: Any = dict(segment=1, epochs=1, state_root=ZERO, final_blob=ZERO, weights_digest=ZERO)
+    ended = TrainingCompleted(**about, stopped_early=False, step=20, best_step=best, values={"val_loss": 0.4})
+    told = sentence(ended)
     assert says in told
     assert ("best at 10: val_loss" in told) is False
 

@@ -9,9 +9,20 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from contracts.checkpoint_keeper import CheckpointPruned, CheckpointStored
+from contracts.common import HandlerFailed
+from contracts.event import Event
+from contracts.hyperparameter_specialist import TrialFinished
+from contracts.ledger import SessionSealed
+from contracts.trainer import ControlEvaluated
+from contracts.validator import CheckpointValidated
 from runtime.views.progress import Board, Live, PlainProgress, RichBoard, progress
 from runtime.views.summaries import Summaries
+from runtime.views.view import event_of
+from tests.contracts.told import DIGEST, line, requested
 from tests.runtime.recorded_home import RecordedHome
+
+BROKEN = HandlerFailed(role="validator", handler="judge", heard="x", error="it broke", attempts=3)
 
 
 @pytest.fixture(scope="module")
@@ -28,16 +39,16 @@ def drawn(board: Board, width: int = 100) -> str:
 
 def folded(lines: list[dict[str, Any]]) -> Board:
     board = Board()
-    for line in lines:
-        board.take(line)
+    for each in lines:
+        board.take(each["lane"], event_of(each))
     return board
 
 
 def test_a_pipe_gets_one_line_per_fact_and_no_escape_codes(lines: list[dict[str, Any]]):
     stream = io.StringIO()
     with progress(stream, live=False) as shown:
-        for line in lines:
-            shown.take(line)
+        for each in lines:
+            shown.take(each)
     text = stream.getvalue()
     assert isinstance(shown, PlainProgress)
     assert "\x1b" not in text
@@ -46,21 +57,23 @@ def test_a_pipe_gets_one_line_per_fact_and_no_escape_codes(lines: list[dict[str,
 
 
 def test_what_is_said_of_every_checkpoint_is_counted_and_told_before_the_seal():
-    def said(name: str, lane: str, **data: Any) -> dict[str, Any]:
-        return {"name": name, "lane": lane, "time": "2026-01-01T12:10:15Z", "data": {"step": 5, **data}}
-
     told: list[str] = []
-    shown = PlainProgress(told.append)
-    for kept in (["best"], ["last"], []):
-        shown.take(said("checkpoint.stored", "checkpoint_keeper", kept_as=kept))
-    shown.take(said("checkpoint.pruned", "checkpoint_keeper", freed_bytes=9))
-    judged = {"split": "val", "rows": 3, "metrics": {"loss": 0.5}, "control": "reproduced"}
-    shown.take(said("checkpoint.validated", "validator", **judged))
+    shown, kept = PlainProgress(told.append), dict(segment=1, step=5, blob=DIGEST)
+
+    def say(event: Event, lane: str) -> None:
+        shown.take(line(event, lane) | {"time": "2026-01-01T12:10:15Z"})
+
+    for roles in (["best"], ["last"], []):
+        say(CheckpointStored(**kept, state_root=DIGEST, bytes=1, kept_as=roles), "checkpoint_keeper")
+    say(CheckpointPruned(**kept, freed_bytes=9), "checkpoint_keeper")
+    judged: Any = kept | dict(split="val", rows=3, metrics={"loss": 0.5}, control="reproduced", details={})
+    say(CheckpointValidated(**judged), "validator")
     assert told == []
-    shown.take(said("checkpoint.validated", "validator", **judged | {"control": "differs"}))
-    shown.take(said("checkpoint.validated", "validator", **judged | {"split": "test"}))
+    say(CheckpointValidated(**judged | {"control": "differs"}), "validator")
+    say(CheckpointValidated(**judged | {"split": "test"}), "validator")
     assert [line.rpartition(": ")[2] for line in told] == ["loss=0.5; control metric differs", "loss=0.5"]
-    shown.take(said("session.sealed", "ledger", size=9, root="ab" * 32))
+    rest: Any = dict(last_seq=9, lanes={}, keyring="", keyring_size=1, keyring_root=DIGEST, members={}, note="")
+    say(SessionSealed(size=9, root="ab" * 32, **rest), "ledger")
     assert told[2:] == [
         "12:10:15 checkpoint_keeper: checkpoints: 2 verified and kept, 1 let go",
         "12:10:15 validator: checkpoints: 1 judged, control metric reproduced",
@@ -70,12 +83,11 @@ def test_what_is_said_of_every_checkpoint_is_counted_and_told_before_the_seal():
 
 def test_a_quiet_progress_tells_of_trouble_alone(lines: list[dict[str, Any]]):
     stream = io.StringIO()
-    failed = {"role": "validator", "handler": "judge", "attempts": 3, "error": "it broke", "cure": ""}
     with progress(stream, live=True, quiet=True) as shown:
-        for line in lines:
-            shown.take(line)
+        for each in lines:
+            shown.take(each)
         assert stream.getvalue() == ""
-        shown.take({"name": "handler.failed", "lane": "validator", "time": lines[0]["time"], "data": failed})
+        shown.take(line(BROKEN, "validator"))
     assert "validator.judge failed 3 times: it broke" in stream.getvalue()
 
 
@@ -84,24 +96,13 @@ def test_a_quiet_progress_tells_of_trouble_alone(lines: list[dict[str, Any]]):
     [(True, 3, False, True), (True, 0, True, True), (False, 3, False, False), (False, 0, False, False)],
 )
 def test_patience_is_told_of_a_session_that_may_stop_early(enabled: bool, left: int, stop: bool, shown: bool):
-    values = {
-        "epoch": 2,
-        "step": 9,
-        "values": {"val_loss": 0.5},
-        "improved": False,
-        "stop": stop,
-        "patience_left": left,
-    }
-    request = {"name": "s", "early_stopping": {"enabled": enabled}}
+    about: Any = dict(segment=1, epoch=2, step=9, values={"val_loss": 0.5}, metric="val_loss", improved=False)
+    seen = ControlEvaluated(**about, best=0.4, best_step=5, stop=stop, patience_left=left)
     told: list[str] = []
     board, plain = Board(), PlainProgress(told.append)
-    for name, data in (
-        ("session.requested", {"kind": "training", "request": request, "asked_by": "me"}),
-        ("control.evaluated", values),
-    ):
-        line = {"name": name, "lane": "trainer", "time": "2026-01-01T12:10:15Z", "data": data}
-        board.take(line)
-        plain.take(line)
+    for event in (requested({"name": "s", "early_stopping": {"enabled": enabled}}), seen):
+        board.take("trainer", event)
+        plain.take(line(event))
     for text in (told[-1], board.lately["trainer"]):
         assert (f"(patience {left})" in text) == shown
 
@@ -127,23 +128,16 @@ def test_the_board_fits_a_narrow_terminal(lines: list[dict[str, Any]]):
 
 
 def test_a_search_counts_its_trials():
-    request = {"name": "s", "trials": 5}
-    asked = {"kind": "search", "request": request, "asked_by": "me"}
-    finished = {"number": 1, "session": "00-a", "state": "completed", "value": "0x1p-1"}
-    board = folded(
-        [
-            {"name": "session.requested", "lane": "operator", "data": asked},
-            {"name": "trial.finished", "lane": "hyperparameter_specialist", "data": finished},
-        ]
-    )
+    finished = TrialFinished(number=1, session="00-a", state="completed", value=0.5)
+    asked = requested({"name": "s", "trials": 5}, "search")
+    board = folded([line(asked, "operator"), line(finished, "hyperparameter_specialist")])
     assert "trial 1/5" in drawn(board)
 
 
 def test_a_terminal_keeps_what_went_wrong(lines: list[dict[str, Any]]):
     stream = io.StringIO()
-    failed = {"role": "validator", "handler": "judge", "attempts": 3, "error": "it broke", "cure": ""}
     with Live(stream) as live:
-        for line in lines:
-            live.take(line)
-        live.take({"name": "handler.failed", "lane": "validator", "time": lines[0]["time"], "data": failed})
+        for each in lines:
+            live.take(each)
+        live.take(line(BROKEN, "validator"))
     assert "validator.judge failed 3 times: it broke" in stream.getvalue()

@@ -79,7 +79,7 @@ def test_a_report_lists_the_parameters_and_the_session_of_every_trial() -> None:
 
 def test_the_end_of_a_search_is_told_with_what_it_found() -> None:
     def told(**about: Any) -> str:
-        return sentence({"name": "search.completed", "data": COMPLETED.model_dump(mode="json") | about})
+        return sentence(COMPLETED.model_copy(update=about))
 
     assert told() == f"search completed after 3 trials, best 0.25 (trial 1: {RATE} 0.01235, model.hidden [8, 8])"
     nothing = {"best_number": None, "best_session": None, "best_value": None}

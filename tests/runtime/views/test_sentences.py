@@ -3,68 +3,78 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from contracts.event import events
+from contracts.common import ChildEnded
+from contracts.envelope import read
+from contracts.event import SPOKEN, Event, Unknown, events
+from contracts.resource_monitor import ResourcesAlerted
+from contracts.trainer import TrainingResumed
 from runtime.views.formatting import figures, last_loss, number, short, size
-from runtime.views.sentences import plain, sentence
+from runtime.views.sentences import plain, sentence, told
+from runtime.views.view import event_of
+from tests.contracts.told import line
 
 OURS = events()
-
-
-PLAIN = {"integer": 3, "number": 0.5, "boolean": True}
-PACKED = "AACAPw=="
-
-
-def example(schema: dict[str, Any], root: dict[str, Any]) -> Any:
-    """Some data that fits a JSON Schema, as an event's data would."""
-    if "$ref" in schema:
-        return example(root["$defs"][schema["$ref"].rpartition("/")[2]], root)
-    for choice in (*schema.get("anyOf", ()), *schema.get("oneOf", ())):
-        return example(choice, root)
-    if "enum" in schema or "const" in schema:
-        return schema.get("const", schema.get("enum", [None])[0])
-    if schema.get("type") == "array":
-        return [example(schema.get("items", {}), root)]
-    if schema.get("type") == "object":
-        return {name: example(one, root) for name, one in schema.get("properties", {}).items()}
-    return PLAIN.get(schema.get("type", ""), "ab" * 32 if schema.get("pattern") else "0x1p-1")
+GOLDENS = Path(__file__).parents[2] / "contracts" / "goldens"
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_every_event_is_told_in_a_sentence_of_its_own(name: str):
-    schema = OURS[name].model_json_schema()
-    data = example(schema, schema) | ({"losses": PACKED} if name == "window.recorded" else {})
-    told = sentence({"name": name, "data": data})
-    assert told
-    assert not told.startswith(name), f"{name} has no sentence in runtime/views/sentences.py"
+    for body in (GOLDENS / f"{name}.jsonl").read_bytes().splitlines():
+        _, event = read(body)
+        assert isinstance(event, OURS[name])
+        said = sentence(event)
+        assert said
+        assert not said.startswith(name), f"{name} has no sentence: says= in its class, or runtime/views/sentences.py"
 
 
 def test_a_stranger_s_event_is_named_and_its_figures_are_shown():
-    line = {"name": "footprint.estimated", "data": {"watt_hours": 0.1, "deep": {"not": "shown"}}}
-    assert sentence(line) == "footprint.estimated watt_hours=0.1"
+    body = b'{"data":{"watt_hours":0.1,"deep":{"not":"shown"}}}'
+    assert sentence(Unknown(name="footprint.estimated", body=body)) == "footprint.estimated watt_hours=0.1"
+
+
+def test_a_guests_own_class_is_told_as_it_says_and_its_text_is_no_form():
+    class Weighed(Event, wire="thing.weighed", says="{who} weighs {kilograms:.1f} kg"):
+        who: str
+        kilograms: float
+
+    try:
+        assert sentence(Weighed(who="{kilograms.__class__}", kilograms=2)) == "{kilograms.__class__} weighs 2.0 kg"
+    finally:
+        del SPOKEN["thing.weighed"]
 
 
 def test_what_a_lane_has_no_say_in_is_named_and_not_believed():
-    line = {"name": "training.completed", "data": {"step": 3}, "understood": False}
-    assert sentence(line) == "training.completed step=3"
+    heard = line(TrainingResumed(segment=1, step=3), "guest_x") | {"understood": False}
+    assert told(heard).endswith(" guest_x: training.resumed segment=1, step=3")
+
+
+def test_a_line_that_another_version_of_this_software_made_is_still_told():
+    newer = line(TrainingResumed(segment=1, step=3))
+    newer["data"] |= {"mood": "good"}
+    assert told(newer).endswith(" trainer: training.resumed segment=1, step=3, mood=good")
+    assert isinstance(event_of(newer), Unknown)
 
 
 def test_a_stranger_does_not_steer_the_terminal():
-    line = {"name": "odd.said", "data": {"a": "\x1b[2Jgone\r"}, "lane": "guest_x", "time": "\x1b[31m-01-02T\x1b[5m:00"}
-    assert "\x1b" not in plain(line) + sentence(line)
-    assert "\r" not in plain(line) + sentence(line)
+    odd = Unknown(name="odd.said", body=b'{"data":{"a":"\\u001b[2Jgone\\r"}}')
+    said = plain("\x1b[31m-01-02T\x1b[5m:00", "guest_x", odd) + sentence(odd)
+    assert "gone" in said
+    assert "\x1b" not in said
+    assert "\r" not in said
 
 
 def test_an_event_without_an_object_is_still_told():
-    assert sentence({"name": "odd.said", "data": [1, 2]}) == "odd.said"
+    assert sentence(Unknown(name="odd.said", body=b'{"data":[1,2]}')) == "odd.said"
 
 
 def test_a_plain_line_says_when_and_who():
-    line = {"name": "training.resumed", "data": {"step": 50}, "lane": "trainer", "time": "2026-01-02T03:04:05.000000Z"}
-    assert plain(line) == "03:04:05 trainer: resumed at step 50"
+    resumed = line(TrainingResumed(segment=1, step=50)) | {"time": "2026-01-02T03:04:05.000000Z"}
+    assert told(resumed) == "03:04:05 trainer: resumed at step 50"
 
 
 def test_figures_are_read_from_exact_text_and_from_numbers():
@@ -75,8 +85,8 @@ def test_figures_are_read_from_exact_text_and_from_numbers():
 
 
 def test_the_last_loss_of_a_window_is_its_last_float():
-    assert last_loss({"losses": "AACAPwAAAEA="}) == 2.0
-    assert last_loss({"losses": ""}) is None
+    assert last_loss("AACAPwAAAEA=") == 2.0
+    assert last_loss("") is None
 
 
 def test_sizes_have_units():
@@ -84,19 +94,17 @@ def test_sizes_have_units():
 
 
 def test_the_death_of_a_process_names_its_signal_also_where_the_message_did_not():
-    data = {"purpose": "train", "code": None, "signal": 11, "max_rss_bytes": 1, "message": "the child (pid 5) ended"}
-    told = "the train process ended by SIGSEGV without its answer: the child (pid 5) ended"
-    assert sentence({"name": "child.ended", "data": data}) == told
-    data["message"] = "the child (pid 5) crashed with SIGSEGV;\n  its memory peaked at 12 MiB"
-    told = sentence({"name": "child.ended", "data": data})
-    assert told.endswith(
+    ended = ChildEnded(purpose="train", code=None, signal=11, max_rss_bytes=1, message="the child (pid 5) ended")
+    assert sentence(ended) == "the train process ended by SIGSEGV without its answer: the child (pid 5) ended"
+    crashed = "the child (pid 5) crashed with SIGSEGV;\n  its memory peaked at 12 MiB"
+    assert sentence(ended.model_copy(update={"message": crashed})).endswith(
         "ended without its answer: the child (pid 5) crashed with SIGSEGV; its memory peaked at 12 MiB"
     )
-    assert "signal 99" in sentence({"name": "child.ended", "data": data | {"signal": 99}})
+    assert "signal 99" in sentence(ended.model_copy(update={"signal": 99}))
 
 
 @pytest.mark.parametrize(
-    ("resource", "value", "threshold", "told"),
+    ("resource", "value", "threshold", "said"),
     [
         ("disk", 419_100_000.0, 1_074_000_000.0, "warning: free disk space at 419.1 MB, below 1.1 GB. Free some."),
         ("store", 9e8, 8e8, "warning: store at 900.0 MB, above 800.0 MB. Free some."),
@@ -105,7 +113,7 @@ def test_the_death_of_a_process_names_its_signal_also_where_the_message_did_not(
     ],
 )
 def test_an_alert_has_units_and_says_on_which_side_of_its_threshold_a_value_is(
-    resource: str, value: float, threshold: float, told: str
+    resource: Any, value: float, threshold: float, said: str
 ):
-    data = {"resource": resource, "level": "warning", "value": value, "threshold": threshold, "advice": "Free some."}
-    assert sentence({"name": "resources.alerted", "data": data}) == told
+    alert = ResourcesAlerted(resource=resource, level="warning", value=value, threshold=threshold, advice="Free some.")
+    assert sentence(alert) == said
