@@ -314,6 +314,23 @@ class BirthAudited(Event, lane=TRAINER, wire="birth.audited"):
     suspects: list[str] = Field(default_factory=list)
 
 
+class AttemptBisected(Event, lane=TRAINER, wire="attempt.bisected"):
+    """The training rows that made a window's loss or gradient not finite, found by halves in a child of its own.
+
+    A function of plan and step: attempt `step` (from 1) of the segment's first such window is sound without these
+    `rows` (places from 1), and so are those looked at that follow it. No rows: no few rows are the reason. `problem`
+    says why nothing was found out.
+    """
+
+    segment: int
+    first: int
+    last: int
+    step: int
+    rows: list[int]
+    looked: int
+    problem: str = ""
+
+
 class InterventionApplied(Event, lane=TRAINER, wire="intervention.applied", upcasts=[unchanged]):
     """A decision took effect: the segment that begins at `step` runs under these changes."""
 

@@ -37,6 +37,7 @@ from contracts.roles import (
     VALIDATOR,
 )
 from contracts.trainer import (
+    AttemptBisected,
     BirthAudited,
     CheckpointWritten,
     ControlEvaluated,
@@ -100,6 +101,10 @@ class TrainingState(ExportingState):
     segments: tuple[Segment, ...] = (Segment(1, 0),)
     windows: int = 0
     last_window: WindowRecorded | None = None
+    unsound: WindowRecorded | None = None
+    """The first window of the newest segment that is not finite."""
+    bisected: Mapping[int, AttemptBisected] = field(default_factory=dict)
+    """By segment, which rows made its first unsound window so."""
     evaluations: GrowingTuple[ControlEvaluated] = field(default_factory=GrowingTuple)
     checkpoints: GrowingTable[str, Checkpoint] = field(default_factory=GrowingTable)
     """By the events that wrote them, in their order."""
@@ -195,6 +200,8 @@ def _windowed(training: TrainingState, event: WindowRecorded, fact: Fact) -> Tra
     state["windows"] += 1
     state["step"] = event.last
     state["last_window"] = event
+    if not event.finite and state["unsound"] is None:
+        state["unsound"] = event
     return following
 
 
@@ -220,7 +227,7 @@ def _applied(training: TrainingState, event: InterventionApplied, fact: Fact) ->
         segments = (*segments, Segment(event.segment, event.step, event.changes, event.reproducible))
     path = GrowingTuple([seen for seen in training.evaluations if counts(seen.segment, seen.step, segments)])
     applied = (*training.applied, (fact.id, event))
-    return having(training, applied=applied, segments=segments, step=event.step, evaluations=path)
+    return having(training, applied=applied, segments=segments, step=event.step, evaluations=path, unsound=None)
 
 
 def _decided(training: TrainingState, event: ProposalApproved | ProposalRejected, fact: Fact) -> TrainingState:
@@ -299,6 +306,7 @@ TRAINING = Kind(
         CheckpointValidated: lambda s, e, f: _with_checkpoint(s, e, validated=e),
         ProblemDiagnosed: lambda s, e, f: having(s, diagnoses=(*s.diagnoses, (f.id, e))),
         InterventionProposed: lambda s, e, f: having(s, proposals=(*s.proposals, (f.id, e))),
+        AttemptBisected: lambda s, e, f: having(s, bisected={**s.bisected, e.segment: e}),
         InterventionApplied: _applied,
         InterventionDeclined: lambda s, e, f: having(s, declined=s.declined | {e.proposal}),
         ProposalApproved: _decided,

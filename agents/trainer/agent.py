@@ -29,6 +29,7 @@ Sayings = (
     | events.WindowsReproduced
     | events.DivergenceFound
     | events.BirthAudited
+    | events.AttemptBisected
     | events.InterventionApplied
     | events.InterventionDeclined
     | events.JudgementWaived

@@ -201,6 +201,15 @@ class SessionClaim:
     async def task(self) -> tuple[AttemptTask, Checkpoint | None]:
         """What a training child is given, and the checkpoint at which it begins."""
         start = await self._start()
+        task = await self._task_from(start)
+        self._verified = True
+        return task, start
+
+    async def task_before(self, step: int) -> AttemptTask:
+        """As `task`, from the newest checkpoint that lies not after a step."""
+        return await self._task_from(starting_point(self.now, self.unusable, step + 1))
+
+    async def _task_from(self, start: Checkpoint | None) -> AttemptTask:
         session, blobs = self.now, self._context.blobs
         assert session.training.claim is not None  # noqa: S101 - an attempt follows a claim
         resolved = session.training.claim.resolved
@@ -211,7 +220,7 @@ class SessionClaim:
         evaluations = [*inherited.evaluations, *((seen.step, seen.values[seen.metric]) for seen in on_path)]
         repetitions = sorted(missing_repetitions(session))
         folder = self._context.home.work(self._wakeup.history.id) if repetitions else Path()
-        task = AttemptTask(
+        return AttemptTask(
             plan=plan_of(session, inherited),
             seal=Seal(resolved["threads"], resolved["profile"]),
             device=resolved["device"],
@@ -224,8 +233,6 @@ class SessionClaim:
             workloads=workloads,
             repetitions=Repetitions(repetitions, folder, f"birth-{self.epoch}"),
         )
-        self._verified = True
-        return task, start
 
     async def _state(self, start: Checkpoint | None) -> StateFile | None:
         """The state to begin in: that of a checkpoint, that of a fork's parent, or None for new weights."""

@@ -28,14 +28,20 @@ from agents.trainer.jobs import (
     train_plan,
 )
 from agents.trainer.machine import MachineProbe, place
-from agents.trainer.repeatability import RecordedPath, RepeatabilityCheck, divergence_failure, missing_repetitions
+from agents.trainer.remedies import ProposalLapse, RowNaming
+from agents.trainer.repeatability import (
+    RecordedPath,
+    RepeatabilityCheck,
+    divergence_failure,
+    missing_repetitions,
+)
 from contracts import trainer as events
 from contracts.common import ChildEnded
 from contracts.data_manager import DatasetPrepared
 from contracts.errors import ChildDied, Fenced, Full, NotVerified, OutOfMemory, SwarmError, UserCodeFailed
 from contracts.event import Event
 from contracts.operator import CancelRequested, PauseRequested, ResumeRequested
-from contracts.request.training import Diagnosis, diagnosis_of
+from contracts.request.training import diagnosis_of
 from contracts.session import SessionState
 from runtime.jobs.failpoints import failpoint
 from runtime.node.agent import Say
@@ -65,32 +71,6 @@ class _ChildState:
     give_up_at: float | None = None
     held: int | None = None
     finished: PlanEnd | None = None
-
-
-class ProposalLapse:
-    """How long proposals wait for a person, counted since this trainer saw them: no clock is compared with another."""
-
-    def __init__(self, wanted: Diagnosis) -> None:
-        self.wanted = wanted
-        self._seen: dict[str, float] = {}
-
-    def seconds(self, session: SessionState) -> float | None:
-        """Until the next one lapses; None when none waits."""
-        waiting = session.training.waiting_proposals()
-        if not waiting:
-            return None
-        now = asyncio.get_running_loop().time()
-        ends = (self._seen.setdefault(id, now) + self.wanted.wait for id, _ in waiting)
-        return max(0.0, min(ends) - now)
-
-    def lapsed(self, session: SessionState) -> dict[str, str]:
-        """Those that have waited for as long as the request allows, each with the reason why it is declined."""
-        waiting = session.training.waiting_proposals()
-        if not waiting:
-            return {}
-        now = asyncio.get_running_loop().time()
-        over = [id for id, _ in waiting if self._seen.setdefault(id, now) + self.wanted.wait <= now]
-        return dict.fromkeys(over, f"nobody decided within {self.wanted.wait:g} s")
 
 
 class SessionRun:
@@ -237,6 +217,7 @@ class SessionRun:
             self._context.children.job(train_plan, task, session=session, log=log) as child,
             Inbox(child, self._wakeup) as inbox,
             RepeatabilityCheck(self._wakeup, task, inbox.look) as self._repetitions,
+            RowNaming(self._wakeup, self.claim, inbox.look) as self._naming,
         ):
             try:
                 return await self._follow(child, inbox)
@@ -261,7 +242,7 @@ class SessionRun:
             if self._state.give_up_at is not None and self._state.held is None:
                 timeout = max(0.0, self._state.give_up_at - asyncio.get_running_loop().time())
             await self._append(told_of(await inbox.take(timeout=timeout)))
-            await self.claim.say(*self._repetitions.verdicts())
+            await self.claim.say(*self._repetitions.verdicts(), *self._naming.answers(self.now))
             if self.now.outcome is not None:
                 return False
             if hopeless := {**self._lapse.lapsed(self.now), **dict(hopeless_proposals(self.now))}:
@@ -270,7 +251,7 @@ class SessionRun:
             decision = next_decision(self.now, draining=self._context.draining.is_set())
             again: bool | None = None
             if decision is None:
-                if self._state.finished and not self._repetitions.pending:
+                if self._state.finished and not self._repetitions.pending and not self._naming.pending:
                     again = await self._end(child)
             elif self._state.held is None:
                 await self._hold(child, decision)

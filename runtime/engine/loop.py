@@ -13,18 +13,34 @@ from torch import Tensor
 
 from contracts.errors import NotVerified
 from runtime.engine import random_keys, state
+from runtime.engine.bisection import RowSearch, unsound_attempt
 from runtime.engine.dataset import Dataset
 from runtime.engine.evaluate import Judge, hidden
 from runtime.engine.evaluations import EvaluationsView
 from runtime.engine.learner import Learner
 from runtime.engine.plan import Change, Plan
-from runtime.engine.report import Control, Evaluation, LayerEvidence, Report, StepRecord, StepTrace, Window
+from runtime.engine.report import (
+    Control,
+    Evaluation,
+    LayerEvidence,
+    PoisonedRows,
+    Report,
+    StepRecord,
+    StepTrace,
+    Window,
+)
 from runtime.engine.sensors import PAIRS, GradientWatch, LayerWatch, read_sensors
 from runtime.engine.state import initial_root
 from runtime.engine.step import Part, StepResult, TrainingSetup, attempt, descend, left_out
 
 ENGINE_BITS = 1
 """Raised by every change of arithmetic, draws or order: a session is continued only under the number it began with."""
+
+LOOK_AHEAD = 65_536
+"""Rows that are looked at beyond an attempt that was not sound."""
+
+MOST_NAMED = 256
+"""When more rows than that are not sound, the data are at fault and not some rows of them."""
 
 Timed = Callable[[str, Callable[..., Any]], Callable[..., Any]]
 """Takes a label and a function; returns a function that does the same and adds its time to the label."""
@@ -127,6 +143,38 @@ class Run:
     def weights_digest(self) -> str:
         """The root over parameters and buffers as they are now."""
         return state.root(self._mirror.of(state.weights(self._setup.model)))
+
+    def bisect(self, last: int) -> PoisonedRows:
+        """Train on to the first attempt up to `last` that is not sound, and name the rows that make it so.
+
+        With the weights before that attempt, the attempts that follow are looked at in the same way, up to one epoch of
+        rows or `LOOK_AHEAD`: rows that no weights can bear are named before they come. The run is spent then.
+        """
+        while self.plan.next_grid(self.step) < last and not self.finished:
+            self.advance()
+        self._settle()
+        first, resolved = self.step, self.plan.resolved
+        taken = resolved.batch * resolved.accumulate
+        seen = EvaluationsView(self.control.costs)
+        sampler, course = self._setup.sampler.after(seen, taken), self.plan.course(seen)
+        self._setup.feed.follow(sampler.turns)
+        before = self.tensors()
+        parts = self._parts(first, sampler.take(first * taken, (last - first) * taken))
+        at = unsound_attempt(self._setup, parts, course, first)
+        if at is None:
+            return PoisonedRows(0, (), 0)
+        state.restore(self._setup.tensors(), before)
+        for step in range(at):
+            attempt(self._setup, course(first + step), parts[step], look=False)
+        search = RowSearch(self._setup)
+        named = set(search.named(parts[at]))
+        if named:
+            ahead = min(self.plan.last_step - (first + at + 1), min(resolved.rows, LOOK_AHEAD) // taken)
+            rows = sampler.take((first + at + 1) * taken, ahead * taken)
+            for following in self._parts(first + at + 1, rows) if ahead > 0 else ():
+                named.update(search.named(following))
+        rows_named = tuple(sorted(row + 1 for row in named)) if len(named) <= MOST_NAMED else ()
+        return PoisonedRows(first + at + 1, rows_named, search.looked)
 
     def _settle(self) -> None:
         """Bring model, loss and optimizer to what decisions have made of the request by now, with the same state."""

@@ -91,6 +91,18 @@ class Report:
 
 
 @dataclass(frozen=True)
+class PoisonedRows:
+    """The first attempt that was not sound (0: none was), the training rows that make it so, how many were looked at.
+
+    Rows are places from 1, ascending; none when no few rows are the reason.
+    """
+
+    step: int
+    rows: tuple[int, ...]
+    looked: int
+
+
+@dataclass(frozen=True)
 class Control:
     """The state of best, patience and early stop; `costs` are all evaluations so far, signed so that less is better."""
 

@@ -81,6 +81,14 @@ def _named(name: str, data: object) -> str:
 
 
 @_said.register
+def _(event: trainer.AttemptBisected) -> str:
+    if event.problem or not event.rows:
+        return f"no row explains steps {event.first + 1}..{event.last}: {event.problem}".removesuffix(": ")
+    rows = ", ".join(map(str, event.rows[:20])) + (", ..." if len(event.rows) > 20 else "")
+    return f"step {event.step} is sound without training row{'s'[: len(event.rows) - 1]} {rows}"
+
+
+@_said.register
 def _(event: operator.SessionRequested) -> str:
     fork = fork_of(event.fork.model_dump(include={"session", "step", "set", "rows_without"}) if event.fork else None)
     asked = f"{event.kind} {event.request.get('name', '')!r} requested by {event.asked_by}"

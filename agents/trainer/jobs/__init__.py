@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.trainer import Computed
-from runtime.engine.report import StepTrace
+from runtime.engine.report import PoisonedRows, StepTrace
 from runtime.home.workloads import WorkloadEntry
 from runtime.jobs.job import JobContext, Seal, job, torch_profile
 from runtime.node.capabilities import ResolveOrder
@@ -177,3 +177,19 @@ def repeat_window(task: RepetitionTask) -> StepTrace:
     from agents.trainer.jobs import repeat
 
     return repeat.run(task)
+
+
+@dataclass(frozen=True)
+class BisectionTask:
+    """An attempt to begin again, and the last step of the window in which something was not finite."""
+
+    attempt: AttemptTask
+    last: int
+
+
+@job(purpose="audit", profile=lambda task: torch_profile(task.attempt.seal.threads, task.attempt.device))
+def bisect_window(task: BisectionTask) -> PoisonedRows:
+    """Name the rows that made the window so, in a process that has seen nothing of the training."""
+    from agents.trainer.jobs import train
+
+    return train.bisect(task)

@@ -16,14 +16,23 @@ from dataclasses import asdict
 from time import perf_counter
 from typing import Any
 
-from agents.trainer.jobs import AttemptTask, ChangePlan, Hold, HoldNotice, Leave, PlanEnd, TrainingContext
+from agents.trainer.jobs import (
+    AttemptTask,
+    BisectionTask,
+    ChangePlan,
+    Hold,
+    HoldNotice,
+    Leave,
+    PlanEnd,
+    TrainingContext,
+)
 from agents.trainer.jobs.repeat import Staging, resume
 from bus.blobs import DirectoryBlobs
 from runtime.engine import checkpoint, seal, state
 from runtime.engine.dataset import Dataset
 from runtime.engine.loop import Run
 from runtime.engine.plan import Change, Plan
-from runtime.engine.report import Report
+from runtime.engine.report import PoisonedRows, Report
 from runtime.engine.resolve import Sizes, refuse_rows_beyond
 from runtime.home.workloads import enlist
 from runtime.jobs import resources
@@ -105,6 +114,16 @@ def _begin(task: AttemptTask) -> Run:
     if task.resume is None:
         return Run.start(plan, dataset, initial=initial_state.initial_tensors(task.blobs, task.initial))
     return resume(task, dataset, task.resume.path, task.resume.state_root)
+
+
+def bisect(task: BisectionTask) -> PoisonedRows:
+    """Train up to the window, and name the rows that it cannot bear."""
+    sealed = asdict(task.attempt.seal)
+    seal.apply(**sealed)
+    enlist(task.attempt.workloads)
+    found = _begin(task.attempt).bisect(task.last)
+    seal.recheck(**sealed)
+    return found
 
 
 def _obey(context: TrainingContext, run: Run, keeper: Keeper, spent: PhaseSeconds) -> bool:
