@@ -92,11 +92,31 @@ class ResourcesMeasured(Event, lane=RESOURCE_MONITOR, wire="resources.measured")
     joules: float | None
 
 
-class ResourcesAlerted(Event, lane=RESOURCE_MONITOR, wire="resources.alerted"):
-    """A resource passed a threshold."""
+AlertResource = Literal[
+    "cpu",
+    "memory",
+    "disk",
+    "store",
+    "gpu_memory",
+    "gpu_temperature",
+    "disk_io",
+    "network",
+    "gpu_throttled",
+    "gpu_errors",
+]
+"""What runs short, or goes wrong: what settings of a home set thresholds of."""
 
-    resource: Literal["cpu", "memory", "disk", "store", "gpu_memory", "gpu_temperature"]
+
+class ResourcesAlerted(Event, lane=RESOURCE_MONITOR, wire="resources.alerted", upcasts=[unchanged]):
+    """A resource passed a threshold.
+
+    Since version 2 also waiting for disks, network, throttled GPUs and their errors; `swarm` is what the swarm
+    itself takes of it, in the same unit; None where nobody tells. The value of `cpu` is what others take.
+    """
+
+    resource: AlertResource
     level: Literal["warning", "critical"]
     value: float
     threshold: float
     advice: str
+    swarm: float | None = None

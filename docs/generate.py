@@ -9,6 +9,7 @@ import inspect
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -283,15 +284,19 @@ def command_line() -> Iterator[str]:
         (
             (
                 f"`{name}`",
-                f"`SWARM_{name.upper()}`",
+                f"`SWARM_{name.upper()}`" if "tables" not in one.metadata else f"tables `[[{name}]]` of the file alone",
                 f"`{one.default}`" if one.default not in ("", ()) else "",
-                f"{one.metadata['least']} or more"
-                if "least" in one.metadata
-                else ", ".join(one.metadata.get("known", ())),
+                _setting_bounds(one.metadata),
             )
             for name, one in FIELDS.items()
         ),
     )
+
+
+def _setting_bounds(known: Mapping[str, Any]) -> str:
+    if "tables" in known:
+        return ", ".join(f"`{key.name}`" for key in fields(known["tables"]))
+    return f"{known['least']} or more" if "least" in known else ", ".join(known.get("known", ()))
 
 
 def errors() -> Iterator[str]:

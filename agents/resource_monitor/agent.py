@@ -15,11 +15,12 @@ from agents.resource_monitor.gates import RANK, Gate, Level, limits, values
 from agents.resource_monitor.gpus import GpuReading, Gpus, find_gpus
 from agents.resource_monitor.history import MINUTES, SECONDS, BoundedLines
 from agents.resource_monitor.machine import MachineReader, MachineReading, processes, size_of
-from agents.resource_monitor.usage import Sample, SwarmProcess, Tally, sample, seconds_between
+from agents.resource_monitor.notices import Notifier
+from agents.resource_monitor.usage import Sample, SwarmProcess, Tally, gpu_errors, sample, seconds_between
 from bus import subjects
 from contracts.data_manager import DatasetRejected
 from contracts.errors import Unreachable
-from contracts.resource_monitor import ResourcesMeasured, ResourcesSummarised
+from contracts.resource_monitor import AlertResource, ResourcesAlerted, ResourcesMeasured, ResourcesSummarised
 from contracts.session import SessionState
 from contracts.trainer import ControlEvaluated, TrainingCancelled, TrainingCompleted, TrainingFailed
 from runtime.log.session_log import SessionLog
@@ -69,11 +70,17 @@ class ResourceMonitor(Agent):
     async def begin(self) -> None:
         """Find the GPUs; what was sampled before a restart is gone, and the summaries say so."""
         settings = self.ground.settings
-        self._machine = MachineReader(self.ground.home.root)
+        self._machine = MachineReader(self.ground.home.root, settings.network_bytes_per_second)
         self._gpus: Gpus | None = await asyncio.to_thread(find_gpus)
-        known = limits(min_free_disk=settings.min_free_disk_bytes, store_bytes=settings.store_bytes)
+        known = limits(
+            min_free_disk=settings.min_free_disk_bytes, store_bytes=settings.store_bytes, others=settings.alerts
+        )
         self._gates = {limit.resource: Gate(limit) for limit in known}
         self._told: dict[str, dict[str, Level]] = {}
+        self._notifier = Notifier(settings.notify)
+        self._notified: dict[tuple[str, AlertResource], Level] = {}
+        """By receiver and resource, the level that it knows of."""
+        self._errors = 0
         self._watched: dict[str, SessionTallies] = {}
         self._before: tuple[MachineReading, tuple[SwarmProcess, ...]] | None = None
         self._latest: Sample | None = None
@@ -81,7 +88,8 @@ class ResourceMonitor(Agent):
         self._beats = 0
 
     async def end(self) -> None:
-        """Close the driver of the GPUs."""
+        """Close the driver of the GPUs, and send no more notices."""
+        await self._notifier.close()
         if self._gpus is not None:
             self._gpus.close()
 
@@ -110,8 +118,9 @@ class ResourceMonitor(Agent):
         seen = self._sample(await asyncio.to_thread(self._gpus.read) if self._gpus else [])
         if seen is None:
             return
-        for resource, value in values(seen, self._store).items():
-            self._gates[resource] = self._gates[resource].after(value)
+        self._errors += gpu_errors(self._latest.gpus if self._latest else (), seen.gpus)
+        for resource, (value, swarm) in values(seen, self._store, self._errors).items():
+            self._gates[resource] = self._gates[resource].after(value, swarm)
         self._latest = seen
         self._forget({history.id for history in self.ground.tail.open_sessions()})
         for history in running:
@@ -148,7 +157,22 @@ class ResourceMonitor(Agent):
                 alert = gate.alert()
                 if alert is not None and RANK[gate.level] > RANK[before]:
                     await self.ground.speak(self.role, history.id, alert, history.state.genesis_id)
+                    self._notify(history, alert)
                 told[resource] = gate.level
+        for (label, about), level in self._notified.items():
+            self._notified[label, about] = min(level, self._gates[about].level, key=RANK.__getitem__)
+
+    def _notify(self, history: SessionLog, alert: ResourcesAlerted) -> None:
+        """Have the receivers told whose labels the session's request names: of each crossing once, of any session."""
+        named = history.state.request.get("notify") or ()
+        for label in dict.fromkeys(named if isinstance(named, list | tuple) else ()):
+            box = self._notifier.boxes.get(label) if isinstance(label, str) else None
+            known = RANK[self._notified.get((label, alert.resource), "")]
+            if box is None or RANK[alert.level] <= known or RANK[alert.level] < RANK[box.receiver.level]:
+                continue
+            self._notified[label, alert.resource] = alert.level
+            about = {"session": history.id, "machine": self.ground.settings.name}
+            self._notifier.tell(label, orjson.dumps(about | alert.model_dump(mode="json")))
 
     @every(30.0)
     async def weigh(self) -> None:

@@ -161,6 +161,15 @@ def sample(
     )
 
 
+def gpu_errors(before: Sequence[GpuReading], now: Sequence[GpuReading]) -> int:
+    """The XID errors, and errors of memory that could not be corrected, that came between two readings."""
+    earlier = {gpu.index: gpu.ecc_uncorrected for gpu in before}
+    return sum(
+        len(gpu.xids) + max(0, (gpu.ecc_uncorrected or 0) - (earlier.get(gpu.index, gpu.ecc_uncorrected) or 0))
+        for gpu in now
+    )
+
+
 def _rounded(figure: float | None) -> float | None:
     return None if figure is None else round(figure, 2)
 

@@ -6,7 +6,14 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from contracts.errors import Problem
 from contracts.request.data import Data
@@ -14,7 +21,7 @@ from contracts.request.loss import LOSSES, AutoLoss, Loss, MultiTask
 from contracts.request.model import BUILT_IN, BuiltIn, Model, WorkloadModel
 from contracts.request.optimizer import AdamW, Constant, Gradient, Optimizer, OwnOptimizer, Schedule
 from contracts.request.sampler import Augment, Sampler, Uniform
-from contracts.request.section import Name, Section, Task, with_default_kind
+from contracts.request.section import Label, Name, Section, Task, with_default_kind
 from contracts.request.training import (
     Checkpoints,
     Diagnosis,
@@ -55,6 +62,14 @@ class Request(Section):
     validation: Validation = Validation()
     diagnosis: Diagnosis = Diagnosis()
     export: Export = Export()
+    notify: tuple[Label, ...] = Field((), max_length=8)
+    """Who is told of alerts about resources: labels of receivers in the settings of the home."""
+
+    @model_serializer(mode="wrap")
+    def _without_receivers_of_none(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """The genesis does not say what no session had before, so that of a request without it is the same bytes."""
+        values: dict[str, object] = write(self)
+        return values if self.notify else {name: value for name, value in values.items() if name != "notify"}
 
     @model_validator(mode="before")
     @classmethod

@@ -97,6 +97,20 @@ AutoFlag = Annotated[
 Name = Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[^\x00-\x1f\x7f]+$")]
 """A short printable text."""
 
+
+def _no_address(value: Any) -> Any:
+    # Addresses may hold secrets, and a command would be run: neither is repeated.
+    if isinstance(value, str) and set(value) & set(":/@. \\"):
+        cure = (
+            "Write the label of a receiver; its address or command stands in the home's settings.toml, as [[notify]]."
+        )
+        raise refused("an address or a command is no label", cure)
+    return value
+
+
+Label = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$"), BeforeValidator(_no_address)]
+"""What the owner of a home calls a receiver of alerts."""
+
 Options = dict[str, object]
 """Options of a user's workload; its own model checks them where its code is at hand."""
 

@@ -84,7 +84,8 @@ def _settings_schema() -> Json:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
-        return list(value)
+        # What a table shows of itself has no secret.
+        return [str(item) for item in value]
     return value if isinstance(value, bool | int | float | str) else str(value)
 
 

@@ -189,6 +189,7 @@ class Commands:
         await self._refuse_when_full()
         if parent is None:
             refuse_unknown_options(request, Workloads(self.node.home.root))
+            self.node.settings.refuse_unknown_labels(request.get("notify"))
         folders = [folder] if folder else await self._inherited(parent, request)
         if folders:
             self.node.home.open_to(session, folders)

@@ -345,10 +345,19 @@ def _(event: ResourcesAlerted) -> str:
     figures = (event.value, event.threshold)
     value, threshold = (size(figure) if in_bytes else f"{figure:.4g} {unit}" for figure in figures)
     side = "below" if resource == "disk" else "above"
-    return f"{event.level}: {_RESOURCES.get(resource, resource)} at {value}, {side} {threshold}. {event.advice}"
+    if resource == "gpu_errors":
+        return f"{event.level}: {count_of(int(event.value), 'error')} of GPUs. {event.advice}"
+    whose = "" if event.swarm is None else f" (the swarm takes {event.swarm:.4g} {unit})"
+    return f"{event.level}: {_RESOURCES.get(resource, resource)} at {value}{whose}, {side} {threshold}. {event.advice}"
 
 
-_RESOURCES = {"disk": "free disk space", "gpu_memory": "GPU memory", "gpu_temperature": "GPU temperature"}
+_RESOURCES = {
+    "disk": "free disk space",
+    "disk_io": "time waiting for disks",
+    "gpu_memory": "GPU memory",
+    "gpu_temperature": "GPU temperature",
+    "gpu_throttled": "GPUs held down",
+}
 
 
 @_said.register

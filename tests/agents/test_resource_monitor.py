@@ -6,9 +6,12 @@ import asyncio
 import itertools
 import os
 import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 import pytest
@@ -19,11 +22,20 @@ from agents.resource_monitor import gpus, history, machine
 from agents.resource_monitor.agent import ResourceMonitor
 from agents.resource_monitor.gates import Gate, Limit, limits, values
 from agents.resource_monitor.machine import MachineReader, MachineReading, ProcessReading, processes, size_of
+from agents.resource_monitor.notices import Notifier
 from agents.resource_monitor.usage import Sample, SwarmProcess, Tally, sample, seconds_between
-from bus import subjects
+from bus import process_facts, subjects
+from contracts.errors import InvalidRequest
 from contracts.request import read_request
-from contracts.resource_monitor import ProcessUsage, ResourcesAlerted, ResourcesMeasured, ResourcesSummarised
+from contracts.resource_monitor import (
+    AlertResource,
+    ProcessUsage,
+    ResourcesAlerted,
+    ResourcesMeasured,
+    ResourcesSummarised,
+)
 from contracts.session import SessionState
+from runtime.home.settings import ALERTS, Receiver, Threshold
 from runtime.host.swarm_node import SwarmNode
 from runtime.jobs import resources
 from runtime.views.blocks import Curves
@@ -229,12 +241,174 @@ def test_every_resource_has_a_limit_and_a_value() -> None:
     found = values(sampled(gpus=(hot,)), 95)
     assert set(found) == known
     gates = {limit.resource: Gate(limit) for limit in limits(min_free_disk=1, store_bytes=100)}
-    assert gates["store"].after(found["store"]).level == "critical"
+    assert gates["store"].after(*found["store"]).level == "critical"
     for _ in range(5):
-        gates["gpu_temperature"] = gates["gpu_temperature"].after(found["gpu_temperature"])
+        gates["gpu_temperature"] = gates["gpu_temperature"].after(*found["gpu_temperature"])
     alert = gates["gpu_temperature"].alert()
     assert alert is not None
     assert (alert.level, alert.value, alert.threshold) == ("critical", 95.0, 92)
+
+
+def test_settings_of_a_home_know_every_resource() -> None:
+    assert (
+        set(ALERTS) == set(get_args(AlertResource)) == {one.resource for one in limits(min_free_disk=1, store_bytes=1)}
+    )
+
+
+@pytest.mark.parametrize(
+    ("resource", "figures", "levels"),
+    [
+        ("cpu", [61] * 30 + [55, 49], [""] * 29 + ["warning", "warning", ""]),
+        ("memory", [96, 96, 96, 91, 89, 81, 79], ["", "", "critical", "critical", "warning", "warning", ""]),
+        ("disk", [399, 99, 199, 201, 499, 501], ["warning", "critical", "critical", "warning", "warning", ""]),
+        ("network", [95] * 30 + [71, 69], [""] * 29 + ["warning", "warning", ""]),
+        ("disk_io", [61] * 30 + [41, 39], [""] * 29 + ["warning", "warning", ""]),
+        ("gpu_memory", [93, 93, 93, 99, 99, 99, 87], ["", "", "warning", "warning", "warning", "critical", ""]),
+        ("gpu_throttled", [100] * 10 + [0], [""] * 9 + ["warning", ""]),
+        ("gpu_errors", [0, 1, 1, 2], ["", "critical", "critical", "critical"]),
+    ],
+)
+def test_levels_rise_and_fall_as_in_the_table(resource: str, figures: list[float], levels: list[str]) -> None:
+    known = {limit.resource: limit for limit in limits(min_free_disk=100, store_bytes=100)}
+    gate, found = Gate(known[resource]), []
+    for figure in figures:
+        gate = gate.after(figure)
+        found.append(gate.level)
+    assert found == levels
+
+
+def test_an_alert_tells_what_the_swarm_takes_and_advises_by_it() -> None:
+    known = {limit.resource: limit for limit in limits(min_free_disk=1, store_bytes=100)}
+    advice = {}
+    for whose, memory in {"ours": 80, "theirs": 10}.items():
+        seen = sampled(memory_bytes=96, memory_total_bytes=100, members=(member(1, 1.0, memory=memory),))
+        value, swarm = values(seen, None)["memory"]
+        gate = Gate(known["memory"]).after(value, swarm).after(value, swarm).after(value, swarm)
+        alert = gate.alert()
+        assert alert is not None
+        assert (alert.value, alert.swarm) == (96.0, memory)
+        advice[whose] = alert.advice
+    assert "training.batch_size" in advice["ours"]
+    assert "other programs" in advice["theirs"]
+    held = gpus.GpuReading(0, "x", 9.0, 96, 100, 0, 0, processes=(gpus.GpuProcess(1, 90), gpus.GpuProcess(7, 6)))
+    assert values(sampled(gpus=(held,), members=(member(1, 1.0),)), None)["gpu_memory"] == (96.0, 90.0)
+
+
+def test_an_owner_s_thresholds_count_and_what_they_leave_out_stays() -> None:
+    usual, changed = (
+        {limit.resource: limit for limit in limits(min_free_disk=1, store_bytes=1, others=others)}
+        for others in ((), (Threshold("memory", warning=50.0, samples=1),))
+    )
+    assert changed["memory"] == replace(usual["memory"], warning=50.0, samples=1)
+    assert all(changed[name] == usual[name] for name in usual if name != "memory")
+
+
+# Receivers
+
+
+@asynccontextmanager
+async def webhook(
+    answer: bytes = b"HTTP/1.1 204 No Content\r\n\r\n",
+) -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
+    """An address on this machine, and what was posted to it."""
+    posted: list[dict[str, Any]] = []
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        size = next(int(line.split(b":")[1]) for line in head.splitlines() if line.startswith(b"Content-Length"))
+        posted.append(orjson.loads(await reader.readexactly(size)))
+        writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(take, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook?key=1", posted
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_webhook_is_told_of_an_alert_once_while_it_lasts(tmp_path: Path) -> None:
+    async with webhook() as (url, posted):
+        receivers = (Receiver("oncall", url=url), Receiver("quiet", url=url, level="critical"))
+        async with harness.crew(tmp_path, ("resource_monitor",), notify=receivers) as made:
+            agent = made.supervisors["resource_monitor"].agent
+            assert isinstance(agent, ResourceMonitor)
+            short, wide = (Limit("disk", size, 1, 1, "Free space.", below=True) for size in (1e18, 0))
+            agent._gates["disk"] = Gate(short)
+            wanted = request_for(notify=["oncall", "quiet"])
+            sessions = [await made.ground.submit(wanted, "training", asked_by="me") for _ in range(2)]
+            await made.ground.submit(request_for(), "training", asked_by="me")
+            for session in sessions:
+                await harness.until_said(made, session, "resources.alerted")
+            for _ in range(3):
+                await agent.watch()
+                await agent.warn()
+            await until(lambda: bool(posted))
+            # Room again, and short again: that is another alert.
+            for limit in (wide, short):
+                agent._gates["disk"] = Gate(limit)
+                await agent.watch()
+                await agent.warn()
+            await until(lambda: len(posted) > 1)
+            await agent.warn()
+    assert [(one["resource"], one["level"], one["session"] in sessions) for one in posted] == [
+        ("disk", "warning", True),
+        ("disk", "warning", True),
+    ]
+
+
+async def test_a_receiver_that_fails_or_hangs_delays_nobody_and_is_not_asked_too_often(tmp_path: Path) -> None:
+    ran, stuck = tmp_path / "ran", tmp_path / "stuck"
+    script = tmp_path / "page"
+    script.write_text(f'#!/bin/sh\ncat > {ran}\necho "$1" >> {ran}\n')
+    hang = tmp_path / "hang"
+    hang.write_text(f"#!/bin/sh\necho $$ > {stuck}.new\nmv {stuck}.new {stuck}\nsleep 60\n")
+    for program in (script, hang):
+        program.chmod(0o700)
+    async with webhook(b"HTTP/1.1 500 No\r\n\r\n") as (url, posted):
+        notifier = Notifier(
+            (
+                Receiver("broken", url=url, per_hour=2),
+                Receiver("away", url="http://127.0.0.1:9/"),
+                Receiver("page", command=(str(script), "a b; exit 1")),
+                Receiver("hang", command=(str(hang),), timeout_seconds=0.3),
+            )
+        )
+        for label in ("broken", "broken", "broken", "away", "page", "hang"):
+            notifier.tell(label, b'{"n":1}\n')
+        await until(lambda: len(posted) == 2 and stuck.exists() and ran.exists() and b"exit" in ran.read_bytes())
+        pid = int(stuck.read_text())
+        await until(lambda: process_facts.read(pid) is None)
+        await notifier.close()
+    assert ran.read_text() == '{"n":1}\na b; exit 1\n'
+    assert len(posted) == 2
+
+
+@pytest.mark.parametrize("named", ["https://hooks.example/SECRET", "/bin/page", "me@example.org", "rm -rf", "oncall\n"])
+def test_a_request_that_carries_an_address_is_refused_with_the_cure(named: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        read_request(harness.small_request(notify=["oncall", named]))
+    (problem,) = refused.value.problems
+    assert problem.path == "notify.1"
+    assert problem.cure
+    assert "SECRET" not in str(refused.value.as_json())
+
+
+async def test_a_label_that_the_home_does_not_know_is_refused_and_one_that_it_knows_is_in_the_genesis(
+    tmp_path: Path,
+) -> None:
+    assert "notify" not in request_for()
+    assert read_request(request_for(notify=["oncall"])).notify == ("oncall",)
+    async with harness.crew(tmp_path, (), notify=(Receiver("oncall", command=("/bin/true",)),)) as made:
+        with pytest.raises(InvalidRequest) as refused:
+            await made.ground.submit(request_for(notify=["oncal"]), "training", asked_by="me")
+        assert "[[notify]]" in refused.value.problems[0].cure
+        session = await made.ground.submit(request_for(notify=["oncall"]), "training", asked_by="me")
+        assert made.tail.history(session).state.request["notify"] == ["oncall"]
 
 
 # Sums
