@@ -12,21 +12,39 @@ from contracts.kind import Carrier, Kind, KindState, failed_unless_cancelled, ha
 from contracts.operator import CancelRequested
 from contracts.roles import DIAGNOSTICIAN
 
+Severity = Literal["note", "warning", "critical"]
+Confidence = Literal["certain", "likely", "possible"]
+"""`certain` follows from what is recorded, `likely` most often shows so, `possible` is one of several causes."""
+
+
+def _not_ranked(old: Payload) -> Payload:
+    return old | {"confidence": None, "priority": 0}
+
 
 class ProblemDiagnosed(
-    Event, lane=DIAGNOSTICIAN, wire="problem.diagnosed", says="{severity}: {message} (steps {first}..{last}) {cure}"
+    Event,
+    lane=DIAGNOSTICIAN,
+    wire="problem.diagnosed",
+    says="{severity}: {message} (steps {first}..{last}) {cure}",
+    upcasts=[_not_ranked],
 ):
-    """A rule found a problem in these steps; the evidence names the events."""
+    """A rule found a problem in these steps; the evidence names the events.
+
+    Since version 2 it says how sure that is, and its `priority`: of several problems the one with the smallest number
+    explains the others. 0 is a problem that was not ranked.
+    """
 
     rule: str
     segment: int
     first: int
     last: int
-    severity: Literal["note", "warning", "critical"]
+    severity: Severity
     message: str
     cure: str
     evidence: list[str]
     figures: dict[str, Exact]
+    confidence: Confidence | None = None
+    priority: int = 0
 
 
 def _decided_by_its_rule(old: Payload) -> Payload:

@@ -125,6 +125,7 @@ class RowQuality:
             _classes(table, findings)
         if self._x is not None:
             _constants(table, findings)
+            _telling(table, findings)
 
     def without_leaks(self, places: Places, findings: Findings, *, keep: bool) -> Places:
         """The splits without rows of val and test whose features are also in train: what they measure is memory.
@@ -195,3 +196,32 @@ def _constants(table: DataTable, findings: Findings) -> None:
     for index in np.flatnonzero(same):
         name = table.features[index] if len(table.features) == len(same) else f"feature {index + 1}"
         findings.add("constant-feature", repr(name))
+
+
+SAMPLE = 20_000
+TELLING = 0.995
+"""The share of a feature's variance that the target explains, from which on the feature is the target."""
+
+
+def _telling(table: DataTable, findings: Findings) -> None:
+    """Notice features that give the answer away, in a sample of rows."""
+    x, places = table.columns["x"], table.places
+    if x.ndim != 2 or table.task not in ("classification", "regression"):
+        return
+    most = min(SAMPLE, (1 << 22) // max(1, x.shape[1]))
+    sample = places[:: max(1, len(places) // max(1, most))]
+    target = table.columns["y"][sample].reshape(-1)
+    if len(sample) < max(50, 10 * len(table.labels)):
+        return
+    rows = x[sample].astype(np.float64)
+    rows -= rows.mean(axis=0)
+    if table.task == "classification":
+        order = np.argsort(target, kind="stable")
+        _, begins, counts = np.unique(target[order], return_index=True, return_counts=True)
+        explained = (np.square(np.add.reduceat(rows[order], begins)) / counts[:, None]).sum(axis=0)
+    else:
+        distances = target - target.mean(dtype=np.float64)
+        explained = np.square(distances @ rows) / max(distances @ distances, 1e-300)
+    for index in np.flatnonzero(explained > TELLING * np.maximum(np.square(rows).sum(axis=0), 1e-300)):
+        name = table.features[index] if len(table.features) == x.shape[1] else f"feature {index + 1}"
+        findings.add("telling-feature", repr(name), severity="warning")

@@ -7,14 +7,17 @@ short one, and judges nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from statistics import median
-from typing import Literal, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import JsonValue
 
-from contracts.diagnostician import InterventionProposed, ProblemDiagnosed
+from contracts.data_manager import DatasetPrepared
+from contracts.diagnostician import Confidence, InterventionProposed, ProblemDiagnosed, Severity
 from contracts.envelope import Fact
 from contracts.event import unpack
 from contracts.operator import SessionRequested
@@ -25,6 +28,7 @@ from runtime.engine.registry import Registry
 
 RECENT = 32
 RECENT_EVALUATIONS = 64
+MOST_POINTS = 64
 MOST_EVIDENCE = 32
 """Events that a diagnosis names."""
 
@@ -45,6 +49,101 @@ class WindowEvidence:
     learning_rate: float
     finite: bool
     layers: tuple[Layer, ...]
+    spoiled: tuple[int, ...] = ()
+    """Rows with stored values that are not finite."""
+
+    @property
+    def mean(self) -> float:
+        """The mean loss; infinite or NaN where a loss is."""
+        return sum(self.losses) / len(self.losses)
+
+    @property
+    def noise(self) -> float:
+        """The deviation of a single loss, from the median change between two steps, to which a trend adds little."""
+        changes = [abs(after - before) for before, after in pairwise(self.losses)]
+        return _DEVIATION * median(changes) if changes else 0.0
+
+    @property
+    def ratio(self) -> float:
+        """The median over layers of the update's norm over the weight's; NaN where there are none."""
+        ratios = [layer.update / layer.weight for layer in self.layers if layer.weight > 0]
+        return median(ratios) if ratios else math.nan
+
+    @property
+    def cosine(self) -> float:
+        """The median over layers of the cosine of successive gradients; NaN where it was not measured."""
+        cosines = [layer.cosine for layer in self.layers if layer.cosine is not None]
+        return median(cosines) if cosines else math.nan
+
+
+_DEVIATION = 1.4826 / math.sqrt(2)
+"""A normal deviation from the median distance of two draws."""
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """The mean loss of some windows in a row, the last of which ends at `last`."""
+
+    last: int
+    loss: float
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFacts:
+    """What request and dataset say of the task before anything is trained.
+
+    `chance` is the loss of a model that knows how often each answer occurs and nothing else; None where it does not
+    follow from the loss. `share` is the accuracy of such a model; None where answers are not classes.
+    """
+
+    kind: str = ""
+    classes: int = 0
+    counts: tuple[int, ...] = ()
+    rows: Mapping[str, int] = field(default_factory=dict)
+    chance: float | None = None
+    share: float | None = None
+    scales: tuple[float, float] | None = None
+    """How far from 0 the inputs reach (the largest mean or deviation of a feature), and the smallest deviation."""
+    leaks: Mapping[str, int] = field(default_factory=dict)
+    """By split, how many of its rows are also trained on."""
+    telling: tuple[str, ...] = ()
+    """Features that give the answer away."""
+
+    @classmethod
+    def read(cls, request: Mapping[str, Any], prepared: DatasetPrepared) -> Self:
+        """The task of a request and its dataset."""
+        facts, counts = prepared.facts, tuple(prepared.facts.counts)
+        total, classified = sum(counts), facts.task == "classification"
+        scales = None
+        if facts.scale and not (request.get("model") or {}).get("standardize"):
+            sizes = [abs(size) for size in (*facts.mean, *facts.scale) if size is not None]
+            scales = (max(sizes, default=1.0), min((one for one in facts.scale if one), default=1.0))
+        return cls(
+            kind=facts.task,
+            classes=facts.outputs if classified else 0,
+            counts=counts,
+            rows=facts.rows,
+            chance=_chance(request.get("loss") or {}, facts.task, facts.outputs, counts),
+            share=(max(counts) / total if total else 1 / facts.outputs) if classified and facts.outputs else None,
+            scales=scales,
+            leaks={one.kind[5:]: one.count for one in prepared.findings if one.kind.startswith("leak-")},
+            telling=next((tuple(one.where) for one in prepared.findings if one.kind == "telling-feature"), ()),
+        )
+
+
+def _chance(loss: Mapping[str, Any], task: str, outputs: int, counts: Sequence[int]) -> float | None:
+    """The loss of a model that knows how often each answer occurs; None for losses of which it does not follow."""
+    asked = loss.get("type", "auto")
+    if task == "regression" and asked in ("auto", "mse"):
+        return 1.0  # in units of the target's deviation
+    if outputs < 2 or asked not in ("auto", "cross_entropy") or task not in ("classification", "sequences"):
+        return None
+    if not sum(counts) or loss.get("class_weights", "equal") != "equal":
+        return math.log(outputs)
+    smoothing = float(loss.get("label_smoothing") or 0.0)
+    shares = [(1 - smoothing) * count / sum(counts) + smoothing / outputs for count in counts if count or smoothing]
+    return -math.fsum(share * math.log(share) for share in shares if share > 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +164,17 @@ class EvaluationEvidence:
     best: float
     best_step: int
     best_trained: float
+    values: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def first(self) -> int:
+        """The step at which it was made, as `last`."""
+        return self.step
+
+    @property
+    def last(self) -> int:
+        """The step at which it was made."""
+        return self.step
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +192,10 @@ class Evidence:
 
     auto_fix: bool = False
     prove: bool = False
+    edition: int = 1
+    """The newest rules that are asked; a session whose windows have no sensors was begun by those of edition 1."""
+    request: Mapping[str, Any] = field(default_factory=dict)
+    task: TaskFacts = TaskFacts()
     grid: PlanGrid | None = None
     segment: int = 1
     begins: int = 0
@@ -91,6 +205,8 @@ class Evidence:
     """The loss of the very first batch: what a model knows that has learned nothing."""
     windows: tuple[WindowEvidence, ...] = ()
     evaluations: tuple[EvaluationEvidence, ...] = ()
+    curve: tuple[CurvePoint, ...] = ()
+    """The training loss of the whole path, in at most 64 points."""
     newest: Literal["", "window", "evaluation"] = ""
     """What the newest fact added to the path."""
 
@@ -101,11 +217,10 @@ class Evidence:
             case SessionRequested() as asked:
                 wanted, fork = asked.request.get("diagnosis") or {}, asked.fork
                 auto_fix, prove = (bool(wanted.get(name)) for name in ("auto_fix", "prove"))
-                begun = replace(self, auto_fix=auto_fix, prove=prove, newest="")
+                begun = replace(self, auto_fix=auto_fix, prove=prove, request=asked.request, newest="")
                 return replace(begun, segment=fork.segment, begins=fork.step, origin=fork.step) if fork else begun
-            case TrainingClaimed(resolved=resolved) if resolved and self.grid is None:
-                window, every_steps = (resolved.get(name) or 1 for name in ("window", "every_steps"))
-                return replace(self, grid=PlanGrid(resolved.get("steps_total"), window, every_steps), newest="")
+            case DatasetPrepared() | TrainingClaimed() as told:
+                return self._with_facts(told)
             case WindowRecorded() as window if window.segment == self.segment and window.last > self.step:
                 return self._with_window(window, fact.id)
             case ControlEvaluated() as seen if seen.step > last and (
@@ -119,6 +234,7 @@ class Evidence:
                     segment=applied.segment,
                     begins=applied.step,
                     windows=tuple(window for window in self.windows if window.last <= applied.step),
+                    curve=tuple(point for point in self.curve if point.last <= applied.step),
                     evaluations=tuple(seen for seen in self.evaluations if seen.step <= applied.step),
                     newest="",
                 )
@@ -138,6 +254,38 @@ class Evidence:
     def step(self) -> int:
         """The last step on the path that has been recorded."""
         return self.windows[-1].last if self.windows else self.begins
+
+    def asked_float(self, section: str, name: str) -> float:
+        """A number of the request; 0 where there is none."""
+        given = (self.request.get(section) or {}).get(name)
+        return float(given) if isinstance(given, int | float) else 0.0
+
+    @property
+    def decay_per_step(self) -> float:
+        """The share of the weights that decay is asked to take away in a step."""
+        return self.asked_float("optimizer", "weight_decay") * self.asked_float("optimizer", "learning_rate")
+
+    @property
+    def progress(self) -> float:
+        """The share of the plan that has been recorded; 0 while the plan is not known."""
+        return self.step / self.total if self.total else 0.0
+
+    @property
+    def chance(self) -> float | None:
+        """The loss of a model that knows nothing of the inputs: from the task, else that of the first batch."""
+        return self.task.chance if self.task.chance is not None else self.initial
+
+    def skill(self, loss: float) -> float:
+        """How much better than chance a loss is: 0 for chance, 1 for a loss of 0; 0 where chance is not known."""
+        chance = self.chance
+        return 1 - loss / chance if chance and chance > 0 else 0.0
+
+    def between(self, begin: float, end: float) -> float:
+        """The mean loss of the steps from one share of what has been recorded to another; NaN where nothing is."""
+        first, last = self.origin + begin * (self.step - self.origin), self.origin + end * (self.step - self.origin)
+        points = [point for point in self.curve if first < point.last <= last]
+        steps = sum(point.steps for point in points)
+        return sum(point.loss * point.steps for point in points) / steps if steps else math.nan
 
     def planned(self, step: int) -> int:
         """The planned checkpoint at or before a step: a rewind goes to one of these and nowhere else."""
@@ -160,8 +308,17 @@ class Evidence:
         initial = self.initial or 0.0
         return self.latest is not None and self.latest.median < initial - (1 - share) * abs(initial)
 
+    def _with_facts(self, told: DatasetPrepared | TrainingClaimed) -> Self:
+        if isinstance(told, DatasetPrepared):
+            return replace(self, task=TaskFacts.read(self.request, told), newest="")
+        if self.grid is not None or not told.resolved:
+            return replace(self, newest="")
+        window, every_steps = (told.resolved.get(name) or 1 for name in ("window", "every_steps"))
+        return replace(self, grid=PlanGrid(told.resolved.get("steps_total"), window, every_steps), newest="")
+
     def _with_window(self, window: WindowRecorded, id: str) -> Self:
         losses = unpack(window.losses)
+        sensors = window.sensors
         sound = [loss for loss in losses if math.isfinite(loss)]
         middle = median(sound) if len(sound) == len(losses) and sound else math.inf
         lowest = min(middle, self.windows[-1].lowest if self.windows else math.inf)
@@ -175,10 +332,17 @@ class Evidence:
             window.gradient_norm,
             window.learning_rate,
             window.finite,
-            tuple(window.layers),
+            window.layers,
+            tuple(sensors.rows_not_finite) if sensors else (),
         )
-        initial = losses[0] if window.first == 0 and losses else self.initial
-        return replace(self, windows=(*self.windows[1 - RECENT :], recorded), initial=initial, newest="window")
+        return replace(
+            self,
+            edition=max(self.edition, 1 if sensors is None else 2),
+            windows=(*self.windows[1 - RECENT :], recorded),
+            curve=_longer(self.curve, CurvePoint(window.last, recorded.mean, len(losses))) if losses else self.curve,
+            initial=losses[0] if window.first == 0 and losses else self.initial,
+            newest="window",
+        )
 
     def _with_evaluation(self, seen: ControlEvaluated, id: str) -> Self:
         loss = seen.values.get("val_loss", math.nan)
@@ -188,7 +352,8 @@ class Evidence:
             last = self.evaluations[-1]
             best = (last.best, last.best_step, last.best_trained)
         value = seen.values.get(seen.metric, math.nan)
-        judged = EvaluationEvidence(id, seen.step, seen.metric, value, loss, trained, seen.improved, seen.stop, *best)
+        about = (id, seen.step, seen.metric, value, loss, trained, seen.improved, seen.stop)
+        judged = EvaluationEvidence(*about, *best, seen.values)
         return replace(self, evaluations=(*self.evaluations[1 - RECENT_EVALUATIONS :], judged), newest="evaluation")
 
 
@@ -222,7 +387,7 @@ class RuleFinding:
     """One problem in the steps [first, last]; `remedy` is there only when it can be put right without a person."""
 
     rule: str
-    severity: Literal["note", "warning", "critical"]
+    severity: Severity
     first: int
     last: int
     message: str
@@ -230,6 +395,7 @@ class RuleFinding:
     evidence: tuple[str, ...]
     figures: Mapping[str, float] = field(default_factory=dict)
     remedy: Remedy | None = None
+    confidence: Confidence = "likely"
 
     def diagnosed(self, segment: int) -> ProblemDiagnosed:
         """The event that tells it."""
@@ -243,6 +409,8 @@ class RuleFinding:
             cure=self.cure,
             evidence=list(self.evidence[-MOST_EVIDENCE:]),
             figures=dict(self.figures),
+            confidence=self.confidence,
+            priority=priority(self.rule),
         )
 
     def proposed(self, segment: int) -> InterventionProposed | None:
@@ -259,17 +427,42 @@ class RuleFinding:
         )
 
 
-class Rule(Protocol):
-    """One way of being wrong. `look` is pure and is called after every window and every evaluation on the path."""
+class Rule(ABC):
+    """One way of being wrong. `look` is pure, and is called after each window or evaluation on the path.
 
-    @property
-    def name(self) -> str:
-        """What the rule is called in events."""
-        ...
+    `after` names what it is called after. `looks_at`, `severity` and `cure` are what documents say of it; a finding may
+    be milder, and its cure more exact.
+    Rules of a later `edition` are not asked about sessions that were begun before there were such.
+    """
 
+    name: ClassVar[str]
+    looks_at: ClassVar[str]
+    severity: ClassVar[Severity]
+    cure: ClassVar[str]
+    edition: ClassVar[int] = 2
+    after: ClassVar[tuple[str, ...]] = ("window",)
+
+    @abstractmethod
     def look(self, seen: Evidence) -> RuleFinding | None:
         """What is wrong as of the newest fact, or None."""
-        ...
+
+    def finding(
+        self,
+        seen: Evidence,
+        message: str,
+        evidence: Iterable[WindowEvidence | EvaluationEvidence],
+        *,
+        figures: Mapping[str, float],
+        confidence: Confidence = "likely",
+        severity: Severity | None = None,
+        cure: str = "",
+    ) -> RuleFinding:
+        """A finding without a remedy, about the steps of the windows and evaluations that show it."""
+        shown = sorted(evidence, key=lambda one: one.last)
+        steps = (shown[0].first, shown[-1].last) if shown else (seen.begins, seen.step)
+        ids = tuple(one.id for one in shown)
+        given = (severity or self.severity, *steps, message, cure or self.cure, ids)
+        return RuleFinding(self.name, *given, dict(figures), confidence=confidence)
 
 
 rules: Registry[Rule] = Registry("runtime.diagnosis.rules")
@@ -279,6 +472,27 @@ Found = TypeVar("Found", bound=type[Rule])
 
 def rule(part: Found) -> Found:
     """Decorator: registers a rule, which is asked after those that were registered before it."""
-    made = part()
-    rules.part(made.name)(made)
+    rules.part(part.name)(part())
     return part
+
+
+def asked(seen: Evidence) -> list[Rule]:
+    """The rules to ask about the newest fact, the one that explains most first."""
+    return [rule for rule in rules.all.values() if seen.newest in rule.after and rule.edition <= seen.edition]
+
+
+def priority(name: str) -> int:
+    """The place of a rule among all, from 1; 0 for what is no rule."""
+    return list(rules.all).index(name) + 1 if name in rules.all else 0
+
+
+def _longer(curve: tuple[CurvePoint, ...], point: CurvePoint) -> tuple[CurvePoint, ...]:
+    """The curve with one more point; full, it is told in half as many."""
+    if len(curve) < MOST_POINTS:
+        return (*curve, point)
+    pairs = zip(curve[::2], curve[1::2], strict=True)
+    halved = (
+        CurvePoint(b.last, (a.loss * a.steps + b.loss * b.steps) / (a.steps + b.steps), a.steps + b.steps)
+        for a, b in pairs
+    )
+    return (*halved, point)

@@ -16,10 +16,11 @@ from dataclasses import dataclass, field, replace
 from typing import Self, TypeVar
 
 from contracts import trainer
+from contracts.data_manager import DatasetPrepared
 from contracts.diagnostician import DiagnosisReached, InterventionProposed, OutcomeJudged, ProblemDiagnosed
 from contracts.envelope import Fact
 from contracts.operator import SessionRequested
-from runtime.diagnosis.evidence import Evidence, RuleFinding, rules
+from runtime.diagnosis.evidence import Evidence, RuleFinding, asked
 
 ROLE = "diagnostician"
 MOST_REWINDS = 3
@@ -128,7 +129,7 @@ class DiagnosisState:
 
     def advance(self, fact: Fact) -> Self:
         """The diagnosis after one more fact; of other lanes only the genesis and its own proposals change anything."""
-        if fact.lane != "trainer" and not isinstance(fact.event, SessionRequested):
+        if fact.lane != "trainer" and not isinstance(fact.event, SessionRequested | DatasetPrepared):
             return _named(self, fact)
         state = replace(self, at=fact.id, said=(), verdicts=())
         match fact.event:
@@ -160,8 +161,8 @@ class DiagnosisState:
 def _examined(state: D, fact: Fact) -> D:
     """The state after the rules have seen one more window or evaluation."""
     evidence, segment = state.evidence, state.evidence.segment
-    asked = [rule for name, rule in rules.all.items() if (name, segment) not in state.fired]
-    findings = [finding for rule in asked if (finding := rule.look(evidence))]
+    rules = [rule for rule in asked(evidence) if (rule.name, segment) not in state.fired]
+    findings = [finding for rule in rules if (finding := rule.look(evidence))]
     curable = next((finding for finding in findings if finding.remedy), None)
     said: list[Said] = [finding.diagnosed(segment) for finding in findings]
     if curable is not None and state.rewinds >= MOST_REWINDS:

@@ -35,7 +35,7 @@ from contracts.trainer import (
     WindowRecorded,
     evidence,
 )
-from runtime.diagnosis.evidence import Evidence, Remedy, RuleFinding, rule, rules
+from runtime.diagnosis.evidence import Evidence, Remedy, Rule, RuleFinding, rule, rules
 from runtime.diagnosis.fold import MOST_REWINDS, DiagnosisState, Pending
 from runtime.engine.parts.levers import RateFactor
 from runtime.log.session_log import SessionLog
@@ -173,17 +173,16 @@ def only(kind: type[Event], events: Sequence[Event]) -> list[Any]:
 
 
 def test_rules_are_asked_in_the_order_of_their_file_and_a_new_one_is_one_class() -> None:
-    order = ["non_finite", "exploding", "dead_layer", "dead_units", "vanishing", "overfitting", "plateau"]
-    assert list(rules.all) == order
+    oldest = ["non_finite", "exploding", "dead_layer", "dead_units", "vanishing", "overfitting", "plateau"]
+    assert [name for name, one in rules.all.items() if one.edition == 1] == oldest
 
     @rule
     @dataclass(frozen=True)
-    class Slow:
-        name: str = "slow"
+    class Slow(Rule):
+        name = "slow"
+        edition = 1
 
         def look(self, seen: Evidence) -> RuleFinding | None:
-            if seen.newest != "window":
-                return None
             remedy = Remedy(0, (RateFactor(2.0),), "It is slow")
             return RuleFinding(self.name, "note", 0, seen.step, "It is slow.", "Hurry.", ("it",), remedy=remedy)
 
@@ -711,3 +710,35 @@ def test_an_answer_that_is_not_json_is_taken_as_it_is_and_never_too_long() -> No
     long = read("x" * 5000)
     assert long is not None
     assert len(long.message) == 1000
+
+
+# The second edition of the rules
+
+
+def later(log: Log) -> list[ProblemDiagnosed]:
+    """What all rules say of a log, as they do of sessions whose windows have sensors."""
+    state, said = DiagnosisState(Evidence(edition=2)), []
+    for fact in log.history.facts:
+        state = state.advance(fact)
+        said += state.said if state.at == fact.id else ()
+    return only(ProblemDiagnosed, said)
+
+
+def test_a_session_that_older_rules_began_is_judged_by_those_alone() -> None:
+    log = Log()
+    for _ in range(10):
+        log.window(1.0, layers=[layer("a")])
+        log.evaluation(1.0)
+    assert {one.rule for one in only(ProblemDiagnosed, log.everything())} == {"plateau"}
+    assert [one.rule for one in later(log)] == ["no_learning", "plateau"]
+
+
+def test_of_several_problems_the_smallest_priority_is_the_cause() -> None:
+    log = Log(auto_fix=False)
+    log.window([2.3] + [2.2] * 49, layers=[layer("a", dead=1.0), layer("b")])
+    log.window(90.0, layers=[layer("a", dead=1.0), layer("b")])
+    log.window(95.0, layers=[layer("a", dead=1.0), layer("b")])
+    found = later(log)
+    assert min(found, key=lambda one: one.priority).rule == "exploding"
+    assert {one.rule for one in found} >= {"exploding", "dead_layer"}
+    assert all(one.priority > 0 and one.confidence for one in found)

@@ -1,0 +1,127 @@
+"""Rules about how fast the training loss falls: too slow a rate, nothing learned, not enough room."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from runtime.diagnosis.evidence import Evidence, Rule, RuleFinding, rule
+
+
+def warmed_up(seen: Evidence) -> bool:
+    """Whether the learning rate does not rise any more."""
+    rates = [window.learning_rate for window in seen.windows[-2:]]
+    return len(rates) == 2 and rates[1] <= rates[0]
+
+
+@rule
+@dataclass(frozen=True)
+class Creeping(Rule):
+    """Fires when little is learned by a part of the plan and steps are tiny: the learning rate is too low."""
+
+    name = "creeping"
+    looks_at = "the size of updates, and a loss that falls in a straight line too slowly for the plan"
+    severity = "warning"
+    cure = "Raise optimizer.learning_rate (ten times; swarm range-test proposes one), or train for more epochs."
+    begins: ClassVar[float] = 0.25
+    ends: ClassVar[float] = 0.6
+    """Later a schedule may have made steps small on purpose."""
+    ratio: ClassVar[float] = 3e-4
+    learned: ClassVar[float] = 0.4
+
+    def look(self, seen: Evidence) -> RuleFinding | None:
+        """Judge the whole path."""
+        recent, chance = seen.finite_windows(2), seen.chance
+        if not recent or chance is None or not self.begins <= seen.progress <= self.ends:
+            return None
+        now = seen.between(0.7, 1.0)
+        if not math.isfinite(now) or seen.skill(now) > self.learned:
+            return None
+        ratio = max(window.ratio for window in recent)
+        if not ratio < self.ratio or not warmed_up(seen):
+            return None
+        message = (
+            f"After {seen.progress:.0%} of the plan the loss is {now:.4g} ({chance:.4g} is chance), and a step changes"
+            f" weights by {ratio:.2g} of their size."
+        )
+        figures = {"update_ratio": ratio, "loss": now, "chance": chance, "learning_rate": recent[-1].learning_rate}
+        return self.finding(seen, message, recent, figures=figures)
+
+
+@rule
+@dataclass(frozen=True)
+class NoLearning(Rule):
+    """Fires when the loss is at chance after a part of the plan and does not fall, whatever the reason."""
+
+    name = "no_learning"
+    looks_at = "a training loss no better than chance after a quarter of the plan, without a fall"
+    severity = "warning"
+    cure = "Look at labels and features, choose a larger model than a linear one, or another optimizer.learning_rate."
+    begins: ClassVar[float] = 0.25
+    learned: ClassVar[float] = 0.05
+
+    def look(self, seen: Evidence) -> RuleFinding | None:
+        """Compare the recent part of the path with chance, and with the part before it."""
+        recent, chance = seen.finite_windows(1), seen.chance
+        if not recent or chance is None or seen.progress < self.begins or not warmed_up(seen):
+            return None
+        now, before = seen.between(0.5, 1.0), seen.between(0.0, 0.5)
+        if not math.isfinite(now):
+            return None
+        skill = seen.skill(now)
+        falls = math.isfinite(before) and before - now > 0.1 * abs(chance)
+        if skill > self.learned or falls:
+            return None
+        message = (
+            f"Nothing has been learned after {seen.progress:.0%} of the plan: the training loss is {now:.4g}, that of a"
+            f" model that knows nothing {chance:.4g}."
+        )
+        figures = {"loss": now, "chance": chance, "skill": skill, "update_ratio": recent[-1].ratio}
+        return self.finding(seen, message, recent, figures=figures)
+
+
+@rule
+@dataclass(frozen=True)
+class Underfitting(Rule):
+    """Fires when the training loss stands still far from 0, or is held up by what the request asks for against it."""
+
+    name = "underfitting"
+    looks_at = "a training loss that stands still at a large share of chance, and dropout and weight decay as asked for"
+    severity = "warning"
+    cure = "Use a larger model (model.hidden), less model.dropout and optimizer.weight_decay, or better features."
+    begins: ClassVar[float] = 0.5
+    begins_asked: ClassVar[float] = 0.3
+    learned: ClassVar[float] = 0.4
+    band: ClassVar[float] = 0.04
+    dropout: ClassVar[float] = 0.7
+    decay: ClassVar[float] = 0.02
+    """The share of the weights that decay takes away in a step."""
+
+    def look(self, seen: Evidence) -> RuleFinding | None:
+        """Compare quarters of the path with each other and with chance."""
+        recent, chance = seen.finite_windows(1), seen.chance
+        if not recent or chance is None or seen.progress < self.begins_asked:
+            return None
+        now, before = seen.between(0.75, 1.0), seen.between(0.5, 0.75)
+        if not (math.isfinite(now) and math.isfinite(before)):
+            return None
+        figures = {"loss": now, "before": before, "chance": chance, "skill": seen.skill(now)}
+        dropout, taken = seen.asked_float("model", "dropout"), seen.decay_per_step
+        if seen.skill(now) < 0.7 and (dropout >= self.dropout or taken >= self.decay):
+            what = (
+                f"dropout takes {dropout:.0%} of the units" if dropout >= self.dropout else f"decay takes {taken:.1%}"
+            )
+            message = f"The training loss is {now:.4g} ({chance:.4g} is chance), while in each step {what} away."
+            cure = "Lower model.dropout." if dropout >= self.dropout else "Lower optimizer.weight_decay."
+            about = figures | {"dropout": dropout, "decay_per_step": taken}
+            return self.finding(seen, message, recent, figures=about, cure=cure)
+        if seen.progress < self.begins or not 0.0 < seen.skill(now) < self.learned:
+            return None
+        if before - now > self.band * abs(chance):
+            return None
+        message = (
+            f"The training loss stands still at {now:.4g} after {seen.progress:.0%} of the plan ({chance:.4g} is"
+            " chance): the model cannot fit what it is shown."
+        )
+        return self.finding(seen, message, recent, figures=figures)
