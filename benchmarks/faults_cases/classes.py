@@ -124,7 +124,9 @@ def cases() -> list[Case]:
 
 
 EPOCHS = {"digits": 16, "diabetes": 30, "tokens": 30, "breast_cancer": 24, "images": 24, "blobs": 22}
-BATCH = {"digits": 32, "diabetes": 16, "tokens": 16, "breast_cancer": 16, "images": 32, "blobs": 32}
+BATCH = {"digits": 32, "diabetes": 16, "tokens": 32, "breast_cancer": 16, "images": 32, "blobs": 32}
+METRICS = {"diabetes": ("rmse", "mae", "r2"), "tokens": ("perplexity", "next_token_accuracy")}
+"""What a request without user code would evaluate anyway."""
 
 
 def base(task: str, variant: int, seed: int) -> Asked:
@@ -141,15 +143,15 @@ def base(task: str, variant: int, seed: int) -> Asked:
         {"type": "sgd", "learning_rate": 0.05, "momentum": 0.9},
         {"type": "adam", "learning_rate": 0.002},
     )[variant % 3]
-    if task == "diabetes":
-        optimizer = {**optimizer, "learning_rate": optimizer["learning_rate"] / 4}
+    size = {"diabetes": 0.25, "tokens": 2.0}.get(task, 1.0)
+    optimizer = {**optimizer, "learning_rate": optimizer["learning_rate"] * size}
     request: Request = {
         "model": model,
         "optimizer": optimizer,
         "schedule": {"type": "cosine", "floor": 0.05},
         "training": {"epochs": EPOCHS[task], "batch_size": BATCH[task], "threads": 1, "device": "cpu"},
         "early_stopping": {"patience": 8},
-        "validation": {"metrics": [{"diabetes": "r2", "tokens": "next_token_accuracy"}.get(task, "f1_macro")]},
+        "validation": {"metrics": list(METRICS.get(task, ("accuracy", "f1_macro")))},
         "reproducibility": {"seed": seed},
     }
     if task == "blobs":
@@ -193,7 +195,7 @@ def _varied(task: str, number: int, attempt: int) -> Asked:
     else:
         model |= {"width": chance.choice([24, 32, 48]), "layers": chance.choice([1, 1, 2])}
         model["dropout"] = chance.choice([0.0, 0.1])
-    size = 0.25 if task == "diabetes" else 1.0
+    size = {"diabetes": 0.25, "tokens": 2.0}.get(task, 1.0)
     optimizer = chance.choice(
         [
             {"type": "adamw", "learning_rate": size * chance.choice([1e-3, 2e-3, 3e-3, 5e-3])},
