@@ -26,10 +26,12 @@ import math
 import random
 import statistics
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ import runtime.diagnosis.rules  # noqa: F401 - registers the rules
 from agents.data_manager.jobs import prepare_dataset
 from benchmarks.faults_cases import classes, tasks
 from benchmarks.faults_cases.classes import Asked, Case, with_seed
+from benchmarks.faults_cases.live import decided_live
 from benchmarks.faults_cases.tasks import SCORES, Rows
 from benchmarks.faults_cases.trial import Trial, folded_again, hold
 from benchmarks.report import parser, report
@@ -58,6 +61,8 @@ AT_ONCE = 2
 SEEDS = 5
 LEAST_NOISE, LEAST_FALL = 0.02, 0.05
 """Twins are never taken to be more alike than this, and what falls by less is no fault."""
+
+WORKLOAD_FILE = Path(tasks.__file__).with_name("workload.py")
 
 FORM = 1
 """Raised when the bench itself would now hold a session otherwise."""
@@ -111,30 +116,24 @@ class Bench:
         return found
 
     async def _hold(self, asked: Asked, *, acts: bool) -> dict[str, Any]:
-        rows, task = asked.rows, asked.rows.task
-        data = rows.source(self.store / "rows")
-        prepared = await self.prepared(data)
-        workloads = []
-        if asked.request["model"]["architecture"] == "workload":
-            workloads = [inspect_file(str(Path(tasks.__file__).with_name("workload.py")), name=classes.WORKLOAD)]
-        request = {**asked.request, "data": data, "diagnosis": {"auto_fix": acts}}
+        task, request = asked.rows.task, self.request(asked, acts=acts)
         start = None
         if asked.start is not None:
             start = {name: one for name, one in asdict(asked.start).items() if one is not None}
             request["model"] = {**request["model"], "init": "weights.safetensors"}
+        foreign = request["model"]["architecture"] == "workload"
         try:
             held = await self.children.run(
                 hold,
                 Trial(
                     request=request,
-                    prepared=prepared.model_dump(mode="json"),
+                    prepared=(await self.prepared(request["data"])).model_dump(mode="json"),
                     blobs=self.store / "blobs",
-                    unseen=await self._unseen(rows),
+                    unseen=await self._unseen(asked.rows),
                     score=SCORES[task],
                     prior=PRIORS[task],
-                    acts=acts,
                     start=start,
-                    workloads=workloads,
+                    workloads=[inspect_file(str(WORKLOAD_FILE), name=classes.WORKLOAD)] if foreign else [],
                 ),
                 log=self.store / "jobs.log",
             )
@@ -142,6 +141,11 @@ class Bench:
             error.add_note(f"in the session of {asked}")
             raise
         return asdict(held)
+
+    def request(self, asked: Asked, *, acts: bool) -> dict[str, Any]:
+        """The request as it is read, whose rows lie in the store."""
+        diagnosis = {"mode": "fix" if acts else "observe"}
+        return {**asked.request, "data": asked.rows.source(self.store / "rows"), "diagnosis": diagnosis}
 
     async def _unseen(self, rows: Rows) -> Path:
         """Clean rows: a file of arrays, or the dataset whose test split they are."""
@@ -160,7 +164,7 @@ class Bench:
 def code_digest() -> str:
     """What events of a session depend on besides its request: the bits of the engine, the forms of events, our rows."""
     forms = [one.schema_id for one in (DatasetPrepared, TrainingClaimed, WindowRecorded, ControlEvaluated)]
-    ours = [Path(tasks.__file__).with_name(name) for name in ("tasks.py", "workload.py")]
+    ours = [Path(tasks.__file__), WORKLOAD_FILE]
     return f"{FORM} {ENGINE_BITS} {' '.join(forms)} {_digest(ours)}"
 
 
@@ -334,6 +338,26 @@ def chosen(asked: argparse.Namespace, *, held: bool) -> tuple[list[Case], list[i
     return cases, numbers
 
 
+LIVE = 24
+"""Cases that are also run in a swarm."""
+
+
+async def differing_live(bench: Bench, found: Verdicts) -> tuple[list[str], int]:
+    """Cases of which a swarm decided otherwise than this bench does, and how many were compared."""
+    able = [one for one, _ in found.faults if one.asked.start is None]
+    picked = random.Random(24).sample(able, min(LIVE, len(able)))
+    here = [await bench.held(one.asked, acts=True) for one in picked]
+    requests = [bench.request(one.asked, acts=True) for one in picked]
+    with tempfile.TemporaryDirectory(prefix="faults-live") as folder:
+        live = await decided_live(Path(folder) / "home", bench.store / "rows", requests, WORKLOAD_FILE)
+    differing = []
+    for one, ours, theirs in zip(picked, here, live, strict=True):
+        if ours["decisions"] != theirs:
+            alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(ours["decisions"], theirs)))  # noqa: B905
+            differing.append(f"{one.case.id}: here {ours['decisions'][alike:][:1]}, live {theirs[alike:][:1]}")
+    return differing, len(picked)
+
+
 async def main() -> None:
     """Measure and report."""
     options = parser(__doc__ or "")
@@ -342,6 +366,7 @@ async def main() -> None:
     options.add_argument("--again", action="store_true", help="run the held-out half although it was run before")
     options.add_argument("--only", nargs="*", default=[], help="only cases with such a word in their names")
     options.add_argument("--share", type=float, default=1.0, help="a fixed sample of so large a share")
+    options.add_argument("--live", action="store_true", help=f"also run {LIVE} cases in a swarm, and compare decisions")
     options.add_argument("--table", type=Path, help="write confusion, misses and false alarms to this file")
     asked = options.parse_args()
     if asked.held and HELD_TABLE.exists() and not asked.again:
@@ -351,10 +376,14 @@ async def main() -> None:
     bench = Bench(children, asked.store, code_digest())
     try:
         found = await verdicts(bench, cases, numbers)
+        differing, compared = await differing_live(bench, found) if asked.live else ([], 0)
     finally:
         await children.close()
     ending = "_held" if asked.held else ""
     figures = found.figures(ending)
+    if asked.live:
+        figures |= {"differing_live": len(differing), "differing_live_n": compared}
+        print("\n".join(["decided otherwise live:", *differing]), end="\n\n")
     if asked.table:
         asked.table.write_text(f"{json.dumps(figures, indent=1)}\n\n{found.table()}\n")
     print(found.table(), end="\n\n")

@@ -45,8 +45,7 @@ MOST_SEGMENTS = 12
 class Trial:
     """A request as it is read, its prepared rows, weights to begin with, and clean rows to judge by.
 
-    Clean rows are a file of arrays, or the test split of another dataset. With `acts` the remedies of the rules are
-    carried out; else they are only said.
+    Clean rows are a file of arrays, or the test split of another dataset.
     """
 
     request: Mapping[str, Any]
@@ -55,7 +54,6 @@ class Trial:
     unseen: Path
     score: str
     prior: float
-    acts: bool
     start: Mapping[str, float] | None
     workloads: Sequence[WorkloadEntry]
 
@@ -104,9 +102,12 @@ def found_in(log: SessionLog) -> list[dict[str, Any]]:
 
 
 def decisions_in(log: SessionLog) -> list[str]:
-    """What was decided, in words that leave out identities: proposals, what became of them, how they were judged."""
+    """What each of the two lanes says of decisions, in words without identities: the trainer's first.
+
+    How the words of two lanes interleave depends on when each was heard, and decides nothing.
+    """
     said = []
-    for fact in log.facts:
+    for fact in sorted(log.facts, key=lambda fact: fact.lane != "trainer"):
         match fact.event:
             case ProblemDiagnosed() as one:
                 said.append(f"{one.rule} {one.severity} {one.segment} {one.first}..{one.last}")
