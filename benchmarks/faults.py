@@ -58,7 +58,7 @@ from runtime.node.capabilities import PreparationOrder
 ROOT = Path(__file__).parents[1]
 HELD_TABLE = ROOT / "docs" / "faults-held.json"
 AT_ONCE = 2
-SEEDS = 5
+SEEDS = 3
 LEAST_NOISE, LEAST_FALL = 0.02, 0.05
 """Twins are never taken to be more alike than this, and what falls by less is no fault."""
 
@@ -78,7 +78,7 @@ class Bench:
     children: Children
     store: Path
     code: str
-    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    turns: asyncio.Semaphore
     datasets: dict[str, asyncio.Future[DatasetPrepared]] = field(default_factory=dict)
     trained: int = 0
 
@@ -362,6 +362,7 @@ async def main() -> None:
     """Measure and report."""
     options = parser(__doc__ or "")
     options.add_argument("--store", type=Path, default=Path("/tmp/stigmergy-faults"), help="where results are kept")
+    options.add_argument("--at-once", type=int, default=AT_ONCE, help="sessions that are held at once, one thread each")
     options.add_argument("--held", action="store_true", help="run the half that was held out instead")
     options.add_argument("--again", action="store_true", help="run the held-out half although it was run before")
     options.add_argument("--only", nargs="*", default=[], help="only cases with such a word in their names")
@@ -373,7 +374,7 @@ async def main() -> None:
         sys.exit(f"{HELD_TABLE} is there: the held-out half was run once. Give --again to run it although it was seen.")
     cases, numbers = chosen(asked, held=asked.held)
     children, begun = Children(), time.monotonic()
-    bench = Bench(children, asked.store, code_digest())
+    bench = Bench(children, asked.store, code_digest(), asyncio.Semaphore(asked.at_once))
     try:
         found = await verdicts(bench, cases, numbers)
         differing, compared = await differing_live(bench, found) if asked.live else ([], 0)
