@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from contracts.event import Exact, Hex64, Value
+
+if TYPE_CHECKING:
+    from contracts.replies import ParentReply
 
 
 class Evaluated(Value):
@@ -46,3 +51,14 @@ class Fork(Value):
     evaluations: list[Evaluated]
     without: list[Rows]
     more: Hex64 | None = None
+
+    @property
+    def parent(self) -> ParentReply:
+        """In whose bits a session begins, and with which change."""
+        return {
+            "session": self.session,
+            "step": self.step,
+            "segment": self.segment,
+            "set": self.set,
+            "rows_without": self.rows_without,
+        }

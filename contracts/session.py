@@ -15,6 +15,7 @@ from contracts.envelope import Fact
 from contracts.event import Event
 from contracts.fork import Fork
 from contracts.growing import GrowingSet, GrowingTable
+from contracts.hyperparameter_specialist import SearchCompleted
 from contracts.kind import ENDED, Ended, Kind, KindState, State, having
 from contracts.kinds import kinds
 from contracts.ledger import DutyWaived, SessionSealed
@@ -90,6 +91,24 @@ class SessionState:
             return self.outcome.weights_digest
         last = self.training.last_window
         return last.weights_digest if last else None
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The control metric and the validator's figures for the best checkpoint, flat."""
+        figures: dict[str, float] = {}
+        best = self.training.best or (self.training.evaluations[-1] if self.training.evaluations else None)
+        if best:
+            figures |= best.values
+        kept = self.training.checkpoint("best") or self.training.checkpoint("last")
+        if kept and kept.validated:
+            prefix = "test_" if kept.validated.split == "test" else "val_"
+            judged = {f"{prefix}{name}": value for name, value in kept.validated.metrics.items()}
+            figures |= {name: value for name, value in judged.items() if name not in figures}
+        if isinstance(self.outcome, TrainingCompleted):
+            figures |= {name: value for name, value in self.outcome.values.items() if name.startswith("test_")}
+        if isinstance(self.outcome, SearchCompleted) and self.outcome.best_value is not None:
+            figures["best_value"] = self.outcome.best_value
+        return figures
 
     def answers(self, role: str, cause: str) -> bool:
         """Whether a role has said anything that was caused by this event."""

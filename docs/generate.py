@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+
+from typing_extensions import is_typeddict
 
 ROOT = Path(__file__).parents[1]
 PLACE = ROOT / "docs" / "reference"
@@ -358,7 +361,8 @@ def python() -> Iterator[str]:
     found = {name: getattr(stigmergy, name) for name in stigmergy.__all__}
     errors_ = {name for name, one in found.items() if inspect.isclass(one) and issubclass(one, stigmergy.SwarmError)}
     functions = [name for name, one in found.items() if inspect.isfunction(one) and name not in ("on", "every")]
-    mine = ["Session", "Swarm", "MetricsTable", "ModelFile", "Verdict", "Divergence", "BundleFile"]
+    mine = ["Session", "Swarm", "MetricsTable", "ModelFile", "Verdict", "Divergence", "BundleFile", "Anchor"]
+    mine += ["SessionsDifference", "RowAnswer", "StepAnswer", "InspectAnswer", "ProofAnswer"]
     yield from (
         "# Python",
         "",
@@ -396,6 +400,11 @@ def object_page(name: str, one: Any) -> Iterator[str]:
     )
     if not inspect.isclass(one):
         return
+    if is_typeddict(one):
+        for key, given in one.__annotations__.items():
+            told = getattr(given, "__forward_arg__", annotation(given) if inspect.isclass(given) else str(given))
+            yield from ("", f"- `{key}: {re.sub(r'(?:[a-z_]+[.])+', '', told)}`")
+        return
     ours = [base for base in one.__mro__ if base.__module__.split(".")[0] in ("contracts", "runtime", "stigmergy")]
     members_ = {key: value for base in reversed(ours) for key, value in vars(base).items() if key[0] != "_"}
     for key, value in members_.items():
@@ -415,6 +424,8 @@ def signature(name: str, one: Any) -> str:
     bare = getattr(one, "__wrapped__", one)
     if inspect.isclass(one) and one.__init__ is object.__init__:
         return f"class {name}"
+    if is_typeddict(one):
+        return f"class {name}(TypedDict)"
     try:
         found = inspect.signature(bare)
     except (TypeError, ValueError):

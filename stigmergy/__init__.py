@@ -35,15 +35,33 @@ if TYPE_CHECKING:
         UserCodeFailed,
     )
     from contracts.event import Event, Exact
-    from runtime.api.handle import Session, audit, bundle, diff, load, metrics, replay, train
+    from runtime.api.evidence import Anchor
+    from runtime.api.handle import (
+        Session,
+        anchor,
+        audit,
+        bundle,
+        diff,
+        inspect,
+        load,
+        metrics,
+        prove,
+        replay,
+        trace,
+        train,
+    )
     from runtime.api.orders import ModelFile
     from runtime.api.swarm import Swarm
     from runtime.bundle.writer import BundleFile
     from runtime.engine.workload import Group, Memory, Mover, OptimizerPart, Ragged, StreamingMetric, Workload
     from runtime.node.agent import Agent, Say, every, on
     from runtime.node.agent_context import Case, Wakeup
+    from runtime.replay.difference import SessionsDifference
     from runtime.replay.verdict import Divergence, Verdict
+    from runtime.views.checkpoints import InspectAnswer
     from runtime.views.curves import MetricsTable
+    from runtime.views.proof import ProofAnswer
+    from runtime.views.trace import RowAnswer, StepAnswer
 
 PACKAGES = ("agents", "bus", "contracts", "runtime")
 """What is installed beside this module. The names are common, and another distribution may bring one of them."""
@@ -100,14 +118,32 @@ _HOMES = {
         "UserCodeFailed",
     ),
     "contracts.event": ("Event", "Exact"),
-    "runtime.api.handle": ("Session", "audit", "bundle", "diff", "load", "metrics", "replay", "train"),
+    "runtime.api.evidence": ("Anchor",),
+    "runtime.api.handle": (
+        "Session",
+        "anchor",
+        "audit",
+        "bundle",
+        "diff",
+        "inspect",
+        "load",
+        "metrics",
+        "prove",
+        "replay",
+        "trace",
+        "train",
+    ),
     "runtime.api.orders": ("ModelFile",),
     "runtime.api.swarm": ("Swarm",),
     "runtime.bundle.writer": ("BundleFile",),
     "runtime.engine.workload": ("Group", "Memory", "Mover", "OptimizerPart", "Ragged", "StreamingMetric", "Workload"),
     "runtime.node.agent": ("Agent", "Say", "every", "on"),
     "runtime.node.agent_context": ("Case", "Wakeup"),
+    "runtime.replay.difference": ("SessionsDifference",),
     "runtime.replay.verdict": ("Divergence", "Verdict"),
+    "runtime.views.checkpoints": ("InspectAnswer",),
+    "runtime.views.proof": ("ProofAnswer",),
+    "runtime.views.trace": ("RowAnswer", "StepAnswer"),
     "runtime.views.curves": ("MetricsTable",),
 }
 """By module: the names that are imported from it when they are first used."""
@@ -115,6 +151,7 @@ _HOMES = {
 __all__ = [
     "Agent",
     "Ambiguous",
+    "Anchor",
     "BundleFile",
     "Case",
     "ChildDied",
@@ -126,6 +163,7 @@ __all__ = [
     "Fenced",
     "Full",
     "Group",
+    "InspectAnswer",
     "InvalidInput",
     "InvalidRequest",
     "Memory",
@@ -139,10 +177,14 @@ __all__ = [
     "OptimizerPart",
     "OutOfMemory",
     "Problem",
+    "ProofAnswer",
     "Ragged",
     "Refused",
+    "RowAnswer",
     "Say",
     "Session",
+    "SessionsDifference",
+    "StepAnswer",
     "StreamingMetric",
     "Swarm",
     "SwarmError",
@@ -153,14 +195,18 @@ __all__ = [
     "Verdict",
     "Wakeup",
     "Workload",
+    "anchor",
     "audit",
     "bundle",
     "diff",
     "every",
+    "inspect",
     "load",
     "metrics",
     "on",
+    "prove",
     "replay",
+    "trace",
     "train",
 ]
 

@@ -19,7 +19,7 @@ from runtime.log.session_log import SessionLog
 from runtime.node.agent import Say
 from runtime.node.agent_context import SessionCancelled, Wakeup
 from runtime.node.child_sessions import ChildSessions
-from runtime.views.diff import windows
+from runtime.replay.difference import windows
 
 Sayings = ProofForked | InterventionProven | ProofFailed
 

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from contracts.errors import InvalidInput, NotFound, Refused, count_of
 from runtime.api.children import open_children
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from runtime.bundle.writer import BundleFile
     from runtime.log.archive import StoredSession
     from runtime.log.session_log import SessionLog
+    from runtime.replay.difference import SessionsDifference
     from runtime.views.blocks import Page
+    from runtime.views.trace import RowAnswer, StepAnswer
     from runtime.views.view import SessionMoment
 
 SECTIONS = ("checkpoints", "dataset", "exports")
@@ -141,11 +143,56 @@ async def _recompute(context: HomeContext, verify: Verification, likely: Mapping
             await asyncio.gather(warming, return_exceptions=True)
 
 
-def diff(context: HomeContext, one: str, other: str) -> dict[str, Any]:
-    """In what two sessions, or bundles, differ; see `runtime.views.diff`."""
-    from runtime.views.diff import difference
+def diff(context: HomeContext, one: str, other: str) -> tuple[SessionsDifference, tuple[SessionLog, SessionLog]]:
+    """In what two sessions, or bundles, differ, and the logs of both."""
+    from runtime.replay.difference import difference
 
-    return dict(difference(read_session(context, one).history, read_session(context, other).history))
+    logs = read_session(context, one).history, read_session(context, other).history
+    return difference(*logs), logs
+
+
+@dataclass(frozen=True)
+class RowWish:
+    """A row, by its number in the source, its file or its place, and how many of the steps that saw it are listed."""
+
+    row: str
+    limit: int = 1000
+
+
+@overload
+def trace(context: HomeContext, name: str, wish: RowWish) -> RowAnswer: ...
+@overload
+def trace(context: HomeContext, name: str, wish: int) -> StepAnswer: ...
+def trace(context: HomeContext, name: str, wish: RowWish | int) -> RowAnswer | StepAnswer:
+    """Which steps of a session, or of one in a bundle, saw a row; or which rows a step saw."""
+    with open_subject(context, name) as subject:
+        from runtime.log.archive import Archive
+        from runtime.views.trace import Trace
+
+        tracer = Trace.of(subject.kept.history, subject.blobs, Archive(context.home) if subject.home else None)
+        return tracer.step(wish) if isinstance(wish, int) else tracer.row(wish.row, wish.limit)
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A signed root that was kept elsewhere: of which session, in which file, and over how many of its events."""
+
+    session: str
+    path: Path
+    events: int
+    root: str
+    sealed: bool
+
+
+def anchor(context: HomeContext, name: str, where: str | Path) -> Anchor:
+    """Append the newest signed root of a session to a file, or commit it to a git repository (`git:FOLDER`)."""
+    from bus import notes
+    from runtime.audit.ledger_check import keep_anchor, newest_note
+
+    history = read_stored(context, name).history
+    note = newest_note(history)
+    path, head = keep_anchor(note, str(where)), notes.parse(note)
+    return Anchor(history.id, path, head.size, head.root.hex(), history.state.sealed is not None)
 
 
 def report(stored: StoredSession) -> Page:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
-from contracts.errors import Failed
+from contracts.errors import Failed, InvalidInput
 from contracts.session import ENDED
 from runtime.api import evidence, hosting, models, orders, request_file
-from runtime.api.evidence import AuditWish
+from runtime.api.evidence import Anchor, AuditWish
 from runtime.api.following import follow
 from runtime.api.home_context import HomeContext
 from runtime.api.orders import ModelFile
@@ -32,8 +32,12 @@ if TYPE_CHECKING:
     from runtime.bundle.writer import BundleFile
     from runtime.log.session_log import SessionLog
     from runtime.model.trained import TrainedModel
+    from runtime.replay.difference import SessionsDifference
     from runtime.replay.verdict import Verdict
     from runtime.views.blocks import Page
+    from runtime.views.checkpoints import InspectAnswer
+    from runtime.views.proof import ProofAnswer
+    from runtime.views.trace import RowAnswer, StepAnswer
     from runtime.views.view import SessionMoment
 
 Where = str | Path | None
@@ -320,10 +324,69 @@ def audit(
     return evidence.audit(*_named(session, home), wish, root=root, anchors=[*anchors])
 
 
-def diff(one: Session | str | Path, other: Session | str | Path, *, home: Where = None) -> dict[str, Any]:
+def diff(one: Session | str | Path, other: Session | str | Path, *, home: Where = None) -> SessionsDifference:
     """In what two sessions, or bundles at paths, differ: request, machine, data, decisions, first window, outcome."""
     (context, first), (_, second) = _named(one, home), _named(other, home)
-    return evidence.diff(context, first, second)
+    return evidence.diff(context, first, second)[0]
+
+
+@overload
+def trace(
+    session: Session | str | Path = "last", *, row: str | int, limit: int = 1000, home: Where = None
+) -> RowAnswer: ...
+@overload
+def trace(session: Session | str | Path = "last", *, step: int, home: Where = None) -> StepAnswer: ...
+def trace(
+    session: Session | str | Path = "last",
+    *,
+    row: str | int | None = None,
+    step: int | None = None,
+    limit: int = 1000,
+    home: Where = None,
+) -> RowAnswer | StepAnswer:
+    """Which steps of a session, or of the bundle at a path, saw a row; or with `step`, which rows that step saw.
+
+    A row is named by its number in the source, its file, or its place (`train:17`); at most `limit` steps are listed.
+    Steps and rows count from 1. Each recorded window says in `held` whether it was signed over this order of rows.
+    """
+    if (row is None) == (step is None):
+        raise InvalidInput("a trace is of a row or of a step.", cure="Give row= or step=, and not both.")
+    context, name = _named(session, home)
+    return evidence.trace(context, name, evidence.RowWish(str(row), limit) if step is None else step)
+
+
+def inspect(checkpoint: str | Path, *, home: Where = None) -> InspectAnswer:
+    """What is in a checkpoint (`S:STEP`, `S:best`, a blob's digest, or a file): its tensors, its roots computed again.
+
+    With them what the log says of its step. `NotVerified` when its bytes are not what they should be.
+    """
+    return models.inspect(_context(home), str(checkpoint))
+
+
+def anchor(session: Session | str, to: str | Path, *, home: Where = None) -> Anchor:
+    """Keep the signed root of a session elsewhere: appended to the file `to`, or in a git repository (`git:FOLDER`).
+
+    A log that was written anew with every key still betrays itself: `audit(session, anchors=[to])`.
+    """
+    return evidence.anchor(*_named(session, home), to)
+
+
+def prove(
+    session: Session | str = "last",
+    intervention: int | str | None = None,
+    *,
+    progress: bool = True,
+    timeout: float | None = None,
+    home: Where = None,
+) -> ProofAnswer:
+    """What an intervention in a session (its number from 1, its event, or the last one) was worth.
+
+    Two forks go on from its very step, with it and without; they and the proof are sessions, asked for once and shown
+    again at any time. The swarm is started if none is up, and the session must be sealed or on its way to it.
+    """
+    context, name = _named(session, home)
+    hosting.bring_up(context)
+    return context.wait(orders.prove(context, name, intervention, timeout, progress=progress))
 
 
 def bundle(

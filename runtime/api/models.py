@@ -1,18 +1,20 @@
-"""A session's model asked about a file of rows, in a child with torch; and which checkpoints there are."""
+"""A session's checkpoints: which there are, what is in one, and what its model answers. Torch is in children alone."""
 
 from __future__ import annotations
 
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from contracts.errors import InvalidInput, NotFound
+from contracts.errors import InvalidInput, NotFound, NotVerified
 from runtime.api.children import ask_child
 from runtime.api.session_source import read_stored
 
 if TYPE_CHECKING:
+    from contracts.session import SessionState
     from runtime.api.home_context import HomeContext
+    from runtime.views.checkpoints import InspectAnswer
 
 FORMS = {".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 """By its ending: how a file of rows is read; any other by how it begins."""
@@ -50,3 +52,47 @@ def predict_file(
         about = asdict(context.wait(ask_child(predict_rows, asked, log=Path(folder) / "log")))
         predictions = orjson.loads(answers.read_bytes())
     return {"session": state.id, "checkpoint": str(checkpoint), **about, "predictions": predictions}
+
+
+def inspect(context: HomeContext, checkpoint: str) -> InspectAnswer:
+    """The tensors of a checkpoint (S:STEP, S:best, a blob's digest, or a file) and what the log says of its step.
+
+    Its roots are computed again; `NotVerified` when its bytes are not what they should be.
+    """
+    from runtime.model.jobs import CheckpointFile, inspect_checkpoint
+    from runtime.views import checkpoints as views
+
+    state, wanted = _find_checkpoint(context, checkpoint)
+    file = CheckpointFile(Path(wanted["path"]), wanted.get("state_root"))
+    with tempfile.TemporaryDirectory(prefix="swarm-inspect-") as folder:
+        found = asdict(context.wait(ask_child(inspect_checkpoint, file, log=Path(folder) / "log")))
+    for name in ("blob", "step", "weights_digest"):
+        if name in wanted and wanted[name] != found[name]:
+            message = f"the checkpoint has the {name} {found[name]!r}, not {wanted[name]!r}."
+            cure = f"Use another: swarm checkpoints {state.id if state else 'S'}"
+            raise NotVerified(message, cure=cure, path=wanted["path"])
+    verified = ["blob", "state_root", "weights_digest"] if state else sorted({*wanted} & {"blob"})
+    about: dict[str, Any] = {"verified": verified, "session": None, "epoch": None, "metrics": {}}
+    content = cast("InspectAnswer", found | about | {"optimizer": views.optimizer_figures(None, found["tensors"])})
+    return content if state is None else views.with_record(content, state, wanted["segment"])
+
+
+def _find_checkpoint(context: HomeContext, name: str) -> tuple[SessionState | None, dict[str, Any]]:
+    """The session that wrote it, where the name says so; the file, and what the log or the name says about it."""
+    from bus.blobs import DirectoryBlobs
+    from runtime.model import checkpoints as known
+
+    if Path(name).is_file():
+        return None, {"path": str(Path(name).absolute())}
+    session, colon, which = name.rpartition(":")
+    if colon:
+        state = read_stored(context, session).history.state
+        written = known.find_checkpoint(state, which).written
+        names = ("blob", "step", "segment", "state_root", "weights_digest")
+        about = {name: getattr(written, name) for name in names}
+        return state, about | {"path": str(DirectoryBlobs(context.home.blobs).path(written.blob))}
+    path = known.blob_of(name, context.home)
+    if path is None:
+        cure = "Name it S:STEP, S:best, by its digest, or by a path."
+        raise NotFound(f"there is no checkpoint {name!r}.", cure=cure, path=name)
+    return None, {"path": str(path), "blob": path.name}

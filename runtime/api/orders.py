@@ -1,4 +1,4 @@
-"""What is asked of a running swarm about a session that there is: a fork, a file of its model."""
+"""What is asked of a running swarm about a session that there is: a fork, a proof, a file of its model."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from contracts.errors import NotFound, TimedOut
+from contracts.errors import Failed, NotFound, TimedOut
+from runtime.api.following import follow
 from runtime.api.session_source import find
 
 if TYPE_CHECKING:
+    from contracts.diagnostician import InterventionProven
     from runtime.api.home_context import HomeContext
     from runtime.api.swarm import Swarm
+    from runtime.views.proof import ProofAnswer
 
 LONGEST = 200_000
 """Bytes of names of rows that a command holds by itself; more go into the home's store."""
@@ -64,6 +67,61 @@ async def fork(context: HomeContext, swarm: Swarm, name: str, wish: ForkWish) ->
     return parent, await swarm.fork(
         parent, wish.at, changes=wish.changes, without=rows, segment=wish.segment, request_id=wish.request_id
     )
+
+
+async def prove(
+    context: HomeContext,
+    name: str,
+    intervention: int | str | None,
+    within: float | None = None,
+    *,
+    progress: bool = True,
+) -> ProofAnswer:
+    """Ask for the proof of an intervention and follow it, with both of its forks, to what it shows."""
+    async with context.swarm() as swarm:
+        parent = await find(swarm, name)
+        proof = await swarm.prove(parent, intervention)
+        if progress:
+            context.note(f"Proof {proof}")
+        try:
+            async with asyncio.timeout(within):
+                proven = await _follow_proof(context, swarm, proof, progress=progress)
+        except TimeoutError:
+            message = f"the proof {proof} has not ended within {within:g} s; it goes on."
+            raise TimedOut(message, cure=f"Wait longer: swarm prove {parent}") from None
+        from contracts.trainer import ControlEvaluated
+        from runtime.views.proof import proof_answer
+        from runtime.views.view import event_of
+
+        sides, curves = [], list[dict[int, float]]()
+        for fork in (proven.with_it, proven.without_it):
+            sides.append(await swarm.session(fork))
+            seen = [event_of(line) async for line in swarm.events(fork)]
+            judged = [one for one in seen if isinstance(one, ControlEvaluated) and proven.metric in one.values]
+            curves.append({one.step: one.values[proven.metric] for one in judged})
+    return proof_answer(proof, parent, proven, sides, curves)
+
+
+async def _follow_proof(context: HomeContext, swarm: Swarm, proof: str, *, progress: bool) -> InterventionProven:
+    """The event that ends the proof well; with `progress` it and both of its forks are shown on the way."""
+    from contracts.diagnostician import InterventionProven, ProofForked
+    from runtime.views.progress import PlainProgress
+    from runtime.views.view import event_of
+
+    shown, proven = PlainProgress(context.note), None
+    async for line in swarm.events(proof, follow=True):
+        if progress:
+            shown.take(line)
+        match event_of(line):
+            case ProofForked(without_it=without_it, with_it=with_it) if progress:
+                await follow(context, swarm, without_it, None)
+                await follow(context, swarm, with_it, None)
+            case InterventionProven() as told:
+                proven = told
+    if proven is None:
+        problem = (await swarm.session(proof))["problem"] or {"message": "it ended otherwise", "cure": ""}
+        raise Failed(f"the proof {proof} shows nothing: {problem['message']}", cure=problem["cure"])
+    return proven
 
 
 async def export(context: HomeContext, name: str, wish: ExportWish, timeout: float | None = None) -> ModelFile:

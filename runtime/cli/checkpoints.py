@@ -5,15 +5,12 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import click
 
-from contracts.errors import NotFound, NotVerified
 from runtime.api import models
-from runtime.api.children import ask_child
 from runtime.api.session_source import read_stored
 from runtime.cli.call import Call, Json, command, session_argument
 from runtime.cli.exit_codes import NEGATIVE
@@ -21,8 +18,7 @@ from runtime.cli.output import table
 from runtime.cli.pages import answer_page, page_option
 
 if TYPE_CHECKING:
-    from contracts.session import SessionState
-    from runtime.views.checkpoints import InspectAnswer
+    pass
 
 STDIN = "-"
 
@@ -56,46 +52,10 @@ def inspect(call: Call, *, checkpoint: str, out: Path | None) -> None:
     With them what the log says of its step: the epoch, the optimizer and the metrics. Exit code 3 when its bytes are
     not what they should be.
     """
-    from runtime.model.jobs import CheckpointFile, inspect_checkpoint
-    from runtime.views import checkpoints as views
+    from runtime.views.checkpoints import content_page
 
-    state, wanted = _find_checkpoint(call, checkpoint)
-    file = CheckpointFile(Path(wanted["path"]), wanted.get("state_root"))
-    with tempfile.TemporaryDirectory(prefix="swarm-inspect-") as folder:
-        found = asdict(call.wait(ask_child(inspect_checkpoint, file, log=Path(folder) / "log")))
-    for name in ("blob", "step", "weights_digest"):
-        if name in wanted and wanted[name] != found[name]:
-            message = f"the checkpoint has the {name} {found[name]!r}, not {wanted[name]!r}."
-            raise NotVerified(
-                message, cure=f"Use another: swarm checkpoints {state.id if state else 'S'}", path=wanted["path"]
-            )
-    verified = ["blob", "state_root", "weights_digest"] if state else sorted({*wanted} & {"blob"})
-    about: Json = {"verified": verified, "session": None, "epoch": None, "metrics": {}}
-    content = cast("InspectAnswer", found | about | {"optimizer": views.optimizer_figures(None, found["tensors"])})
-    if state is not None:
-        content = views.with_record(content, state, wanted["segment"])
-    answer_page(call, content, lambda: views.content_page(content), out)
-
-
-def _find_checkpoint(call: Call, name: str) -> tuple[SessionState | None, Json]:
-    """The session that wrote it, where the name says so; the file, and what the log or the name says about it."""
-    from bus.blobs import DirectoryBlobs
-    from runtime.model import checkpoints as known
-
-    if Path(name).is_file():
-        return None, {"path": str(Path(name).absolute())}
-    session, colon, which = name.rpartition(":")
-    if colon:
-        state = read_stored(call, session).history.state
-        written = known.find_checkpoint(state, which).written
-        names = ("blob", "step", "segment", "state_root", "weights_digest")
-        about = {name: getattr(written, name) for name in names}
-        return state, about | {"path": str(DirectoryBlobs(call.home.blobs).path(written.blob))}
-    path = known.blob_of(name, call.home)
-    if path is None:
-        cure = "Name it S:STEP, S:best, by its digest, or by a path."
-        raise NotFound(f"there is no checkpoint {name!r}.", cure=cure, path=name)
-    return None, {"path": str(path), "blob": path.name}
+    content = models.inspect(call, checkpoint)
+    answer_page(call, content, lambda: content_page(content), out)
 
 
 @command("predict")

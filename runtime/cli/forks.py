@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from contracts.errors import Failed, TimedOut
 from runtime.api import orders
 from runtime.api.following import follow
 from runtime.api.session_source import find
@@ -16,14 +15,10 @@ from runtime.cli.call import SECONDS, Call, Json, command, session_argument
 from runtime.cli.exit_codes import NEGATIVE, answer_session
 from runtime.cli.host import bring_up
 from runtime.cli.pages import answer_page, page_option
-from runtime.views.formatting import number
 
 if TYPE_CHECKING:
-    from contracts.diagnostician import InterventionProven
     from contracts.replies import SessionReply
-    from runtime.api.swarm import Swarm
     from runtime.views.blocks import Page
-    from runtime.views.proof import ProofAnswer
 
 
 @command("fork")
@@ -104,10 +99,11 @@ def prove(
     again at any time. It waits until S is sealed. Exit code 3 when windows that S recorded do not come out again.
     """
     bring_up(call)
-    proof = call.wait(_prove(call, session, intervention, timeout, detach=detach))
-    if isinstance(proof, str):
-        call.result({"session": proof}, proof)
+    if detach:
+        begun = call.wait(_begin_proof(call, session, intervention))
+        call.result({"session": begun}, begun)
         return 0
+    proof = call.wait(orders.prove(call, session, intervention, timeout))
 
     def page() -> Page:
         from runtime.views.proof import proof_page
@@ -118,55 +114,8 @@ def prove(
     return NEGATIVE if proof["differing"] else 0
 
 
-async def _prove(
-    call: Call, name: str, intervention: int | None, within: float | None, *, detach: bool
-) -> ProofAnswer | str:
-    """Ask for the proof and follow it with both of its forks; what it shows. Detached, only its id."""
-    import asyncio
-
+async def _begin_proof(call: Call, session: str, intervention: int | None) -> str:
     async with call.swarm() as swarm:
-        parent = await find(swarm, name)
-        proof = await swarm.prove(parent, intervention)
+        proof = await swarm.prove(await find(swarm, session), intervention)
         call.note(f"Proof {proof}")
-        if detach:
-            return proof
-        try:
-            async with asyncio.timeout(within):
-                proven = await _follow_proof(call, swarm, proof)
-        except TimeoutError:
-            message = f"the proof {proof} has not ended within {within:g} s; it goes on."
-            raise TimedOut(message, cure=f"Wait longer: swarm prove {parent}") from None
-        forks = (proven.with_it, proven.without_it)
-        sides = [await swarm.session(fork) for fork in forks]
-        curves = [
-            {
-                int(line["data"]["step"]): number(line["data"]["values"][proven.metric])
-                async for line in swarm.events(fork)
-                if line["name"] == "control.evaluated" and proven.metric in line["data"]["values"]
-            }
-            for fork in forks
-        ]
-    from runtime.views.proof import proof_answer
-
-    return proof_answer(proof, parent, proven, sides, curves)
-
-
-async def _follow_proof(call: Call, swarm: Swarm, proof: str) -> InterventionProven:
-    """The event that ends the proof well, both forks shown on the way."""
-    from contracts.diagnostician import InterventionProven, ProofForked
-    from runtime.views.progress import PlainProgress
-    from runtime.views.view import event_of
-
-    shown, proven = PlainProgress(call.note), None
-    async for line in swarm.events(proof, follow=True):
-        shown.take(line)
-        match event_of(line):
-            case ProofForked(without_it=without_it, with_it=with_it):
-                await follow(call, swarm, without_it, None)
-                await follow(call, swarm, with_it, None)
-            case InterventionProven() as told:
-                proven = told
-    if proven is None:
-        problem = (await swarm.session(proof))["problem"] or {"message": "it ended otherwise", "cure": ""}
-        raise Failed(f"the proof {proof} shows nothing: {problem['message']}", cure=problem["cure"])
-    return proven
+        return proof

@@ -13,7 +13,7 @@ from contracts.errors import count_of
 from runtime.api import evidence, orders
 from runtime.api.children import open_children
 from runtime.api.evidence import output_path
-from runtime.api.session_source import read_session, read_stored
+from runtime.api.session_source import read_session
 from runtime.cli.call import SECONDS, Call, Json, command, complete_session, session_argument
 from runtime.cli.output import pairs
 from runtime.cli.pages import answer_page, page_option
@@ -117,18 +117,6 @@ def anchor(call: Call, *, session: str, where: str) -> None:
 
     Later: swarm audit S --anchor FILE
     """
-    from bus import notes
-    from runtime.audit.ledger_check import keep_anchor, newest_note
-
-    history = read_stored(call, session).history
-    note = newest_note(history)
-    path, head = keep_anchor(note, where), notes.parse(note)
-    answer = {
-        "session": history.id,
-        "path": str(path),
-        "events": head.size,
-        "root": head.root.hex(),
-        "sealed": history.state.sealed is not None,
-    }
-    rows = [("session", history.id), ("anchored", count_of(head.size, "event")), ("in", str(path))]
-    call.result(answer, lambda: pairs(rows))
+    made = evidence.anchor(call, session, where)
+    rows = [("session", made.session), ("anchored", count_of(made.events, "event")), ("in", str(made.path))]
+    call.result({**vars(made), "path": str(made.path)}, lambda: pairs(rows))

@@ -9,7 +9,7 @@ import click
 
 from contracts.errors import count_of
 from runtime.api import evidence
-from runtime.api.session_source import ask_reader, find, read_session, reader
+from runtime.api.session_source import ask_reader, find, reader
 from runtime.cli.call import Call, Json, command, complete_session, session_argument
 from runtime.cli.output import say
 from runtime.cli.pages import answer_page, page_option
@@ -110,12 +110,11 @@ def diff(call: Call, *, one: str, other: str, out: Path | None) -> None:
     A and B are sessions, or the paths of bundles. Steps are counted from 1. Only what differs is listed; metrics are
     shown in any case. A page that is written with --out also has the curves of both.
     """
-    from runtime.views.diff import diff_page, difference
-
-    logs = read_session(call, one).history, read_session(call, other).history
-    differing = difference(*logs)
+    differing, logs = evidence.diff(call, one, other)
 
     def page() -> Page:
+        from runtime.views.diff import diff_page
+
         return diff_page(differing, logs if out else None)
 
     answer_page(call, differing, page, out)

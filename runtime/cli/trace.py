@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from contracts.errors import NotVerified, count_of
-from runtime.api.session_source import open_subject
+from runtime.api import evidence
 from runtime.cli.call import Call, command, complete_session
 from runtime.cli.output import pairs
 
@@ -33,20 +33,14 @@ def trace(call: Call, *, session: str, row: str | None, step: int | None, limit:
     """
     if (row is None) == (step is None):
         raise click.UsageError("Give --row or --step, and not both.")
-    with open_subject(call, session) as subject:
-        from runtime.log.archive import Archive
-        from runtime.views.trace import Trace
-
-        archive = Archive(call.home) if subject.home else None
-        tracer = Trace.of(subject.kept.history, subject.blobs, archive)
-        if step is not None:
-            of_step = tracer.step(step)
-            call.result(of_step, lambda: step_page(of_step))
-            windows = of_step["windows"]
-        else:
-            of_row = tracer.row(str(row), limit)
-            call.result(of_row, lambda: row_page(of_row))
-            windows = of_row.get("windows", [])
+    if step is not None:
+        of_step = evidence.trace(call, session, step)
+        call.result(of_step, lambda: step_page(of_step))
+        windows = of_step["windows"]
+    else:
+        of_row = evidence.trace(call, session, evidence.RowWish(str(row), limit))
+        call.result(of_row, lambda: row_page(of_row))
+        windows = of_row.get("windows", [])
     wrong = [window for window in windows if not window["held"]]
     if wrong:
         message = f"event {wrong[0]['event']} was recorded over another order of rows than this one."

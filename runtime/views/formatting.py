@@ -11,9 +11,12 @@ import math
 import re
 import struct
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from contracts.errors import count_of
+
+if TYPE_CHECKING:
+    from contracts.replies import ParentReply
 
 _STEERING = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 but tab and line feed, DEL, C1
@@ -89,7 +92,7 @@ def figures(values: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={short(value)}" for name, value in values.items())
 
 
-def fork_of(fork: Mapping[str, Any] | None) -> str:
+def fork_of(fork: ParentReply | None) -> str:
     """In whose bits a session began, and what it changes; nothing for one that is no fork."""
     if not fork:
         return ""

@@ -35,7 +35,7 @@ ProofPoint = TypedDict("ProofPoint", {"step": int, "with": float | str | None, "
 
 
 class ProofAnswer(TypedDict):
-    """What `swarm prove --json` says."""
+    """What a proof shows: both forks, their metrics and curves, the verdict, and what of the parent came out again."""
 
     session: str
     parent: str

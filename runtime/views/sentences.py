@@ -90,7 +90,7 @@ def _(event: trainer.AttemptBisected) -> str:
 
 @_said.register
 def _(event: operator.SessionRequested) -> str:
-    fork = fork_of(event.fork.model_dump(include={"session", "step", "set", "rows_without"}) if event.fork else None)
+    fork = fork_of(event.fork.parent if event.fork else None)
     asked = f"{event.kind} {event.request.get('name', '')!r} requested by {event.asked_by}"
     return asked + (f": a fork of {fork}" if fork else "")
 

@@ -102,7 +102,7 @@ def _overview(session: SessionState) -> Iterator[Block]:
     figures = [KeyFigure("state", state_phrase(session.state))]
     if isinstance(session.outcome, AuditCompleted):
         figures.append(KeyFigure("verdict", verdict_phrase(session.outcome.verdict)))
-    for name, value in list(view.metrics(session).items())[:6]:
+    for name, value in list(session.metrics.items())[:6]:
         note = f"best, at step {best.step}" if best and name in best.values else ""
         figures.append(KeyFigure(name, value, note=note, kind="number"))
     if total:

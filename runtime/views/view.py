@@ -25,7 +25,7 @@ from contracts.keyring import KeyRevoked, Keyring, KeyRotated, advance
 from contracts.kind import owed
 from contracts.queue import Queue
 from contracts.session import ENDED, SessionState
-from contracts.trainer import AuditCompleted, TrainingCompleted, TrainingFailed
+from contracts.trainer import AuditCompleted, TrainingFailed
 
 
 class SessionMoment(replies.SessionReply):
@@ -48,7 +48,7 @@ def summary(session: SessionState, blobs: Path | None = None, queue: Queue | Non
         "steps_total": session.own.total_steps,
         "epoch": session.training.evaluations[-1].epoch if session.training.evaluations else 0,
         "weights_digest": session.weights_digest,
-        "metrics": metrics(session),
+        "metrics": session.metrics,
         "best_step": session.training.best.step if session.training.best else None,
         "last": last(session),
         "best_trial": best_trial(session),
@@ -105,16 +105,7 @@ def queue_lines(queue: Queue | None) -> replies.QueueReply | None:
 
 def fork(session: SessionState) -> replies.ParentReply | None:
     """In whose bits it began, and with which change."""
-    begun = session.fork
-    if begun is None:
-        return None
-    return {
-        "session": begun.session,
-        "step": begun.step,
-        "segment": begun.segment,
-        "set": begun.set,
-        "rows_without": begun.rows_without,
-    }
+    return session.fork.parent if session.fork else None
 
 
 def last(session: SessionState) -> replies.LastReply | None:
@@ -189,24 +180,6 @@ def refused(session: SessionState) -> list[dict[str, object]]:
         {**refusal.model_dump(mode="json"), "asked": refusal.format in wanted or session.kind is EXPORT}
         for refusal in ExportingState.of(session).refusals
     ]
-
-
-def metrics(session: SessionState) -> dict[str, float]:
-    """The control metric and the validator's figures for the best checkpoint, flat."""
-    figures: dict[str, float] = {}
-    best = session.training.best or (session.training.evaluations[-1] if session.training.evaluations else None)
-    if best:
-        figures |= best.values
-    kept = session.training.checkpoint("best") or session.training.checkpoint("last")
-    if kept and kept.validated:
-        prefix = "test_" if kept.validated.split == "test" else "val_"
-        judged = {f"{prefix}{name}": value for name, value in kept.validated.metrics.items()}
-        figures |= {name: value for name, value in judged.items() if name not in figures}
-    if isinstance(session.outcome, TrainingCompleted):
-        figures |= {name: value for name, value in session.outcome.values.items() if name.startswith("test_")}
-    if isinstance(session.outcome, SearchCompleted) and session.outcome.best_value is not None:
-        figures["best_value"] = session.outcome.best_value
-    return figures
 
 
 def artifacts(session: SessionState, blobs: Path | None = None) -> list[dict[str, object]]:

@@ -12,9 +12,19 @@ from pathlib import Path
 import pytest
 
 import stigmergy
-from contracts.errors import Failed, InvalidInput, InvalidRequest, SwarmError, TimedOut, Unreachable
+from contracts.errors import (
+    Failed,
+    InvalidInput,
+    InvalidRequest,
+    NotFound,
+    Refused,
+    SwarmError,
+    TimedOut,
+    Unreachable,
+)
 from runtime.home.home import Home
 from runtime.jobs.event_loop import in_thread
+from tests.harness import small_request
 from tests.runtime.recorded_home import RecordedHome
 
 REQUEST = {
@@ -77,11 +87,47 @@ def test_a_session_is_continued_compared_audited_and_bundled_by_its_handle(home:
     assert (file.path.stat().st_size, file.parity["max_abs"]) == (file.bytes, 0)
     verdict = stigmergy.audit(once, "spot", segments=1, seed=1)
     assert (verdict.verdict, verdict.spans_checked) == ("pass", 1)
+    kept = stigmergy.anchor(once, tmp_path / "roots")
+    assert (kept.session, kept.path, kept.sealed) == (once.id, tmp_path / "roots", True)
+    assert stigmergy.audit(once, anchors=[kept.path]).anchors == 1
+    content = stigmergy.inspect(f"{once.id}:{last['step']}", home=home)
+    assert (content["blob"], content["session"], content["step"]) == (last["blob"], once.id, last["step"])
+    with pytest.raises(NotFound, match="no checkpoint"):
+        stigmergy.inspect("f" * 64, home=home)
     made = stigmergy.bundle(once, tmp_path / "bundle.zip", sections=["checkpoints"])
     assert "checkpoints" in made.sections
     assert stigmergy.audit(made.path).verdict == "pass"
     with pytest.raises(InvalidInput, match="no section 'checkpoint'"):
         stigmergy.bundle(once, tmp_path / "other.zip", sections=["checkpoint"])
+
+
+def test_rows_and_steps_are_found_in_each_other(home: Path, tmp_path: Path) -> None:
+    session = stigmergy.train(REQUEST, home=home, request_id="once", progress=False)
+    seen = stigmergy.trace(session, step=2)
+    name = seen["rows"][0]["place"]
+    of_row = stigmergy.trace(session, row=name)
+    assert 2 in of_row["steps"]
+    assert all(window["held"] for window in [*of_row["windows"], *seen["windows"]])
+    assert stigmergy.trace(session, row=name, limit=1)["more"] == of_row["times"] - 1
+    with pytest.raises(InvalidInput, match="row or of a step"):
+        stigmergy.trace(session)  # type: ignore[call-overload] # which a type checker would tell
+
+
+def test_an_intervention_is_proven(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hot = small_request(
+        optimizer={"type": "sgd", "learning_rate": 10.0},
+        training={"epochs": 6, "batch_size": 64},
+        diagnosis={"auto_fix": True},
+    )
+    with pytest.raises(Refused, match="no intervention took effect"):
+        stigmergy.prove(stigmergy.train(REQUEST, home=home, request_id="once", progress=False))
+    session = stigmergy.train(hot, home=home, progress=False, check=False)
+    capsys.readouterr()
+    shown = stigmergy.prove(session, 1, progress=False, timeout=60)
+    assert capsys.readouterr().err == ""
+    assert (shown["parent"], shown["verdict"], shown["differing"]) == (session.id, "better", 0)
+    assert stigmergy.prove(session, timeout=60)["session"] == shown["session"]
+    assert f"Proof {shown['session']}" in capsys.readouterr().err
 
 
 async def test_a_program_submits_follows_and_cancels_without_blocking_its_loop(home: Path) -> None:

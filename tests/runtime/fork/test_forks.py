@@ -28,8 +28,8 @@ from runtime.log.archive import Archive, StoredSession
 from runtime.log.session_log import SessionLog
 from runtime.replay import audit_plan
 from runtime.replay.audit_plan import AuditOptions
+from runtime.replay.difference import difference
 from runtime.replay.verdict import ReplayVerdict
-from runtime.views.diff import difference
 from runtime.views.trace import Trace
 from tests.harness import crew, kill_child, small_request, until_ended, until_said
 from tests.runtime.audit.test_reexecution import audited

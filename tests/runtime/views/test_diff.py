@@ -15,7 +15,7 @@ from contracts.trainer import InterventionApplied, WindowRecorded
 from runtime.audit.log_check import make_bundle
 from runtime.cli.main import swarm
 from runtime.log.archive import Archive
-from runtime.views.diff import difference
+from runtime.replay.difference import difference
 from tests.runtime.recorded_home import DIGEST, RecordedHome, claimed, evaluated, window
 
 
