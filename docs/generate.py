@@ -457,7 +457,32 @@ def annotation(given: Any) -> str:
     return given if isinstance(given, str) else getattr(given, "__name__", str(given))
 
 
+def diagnosis() -> Iterator[str]:
+    """Every rule, in the order of priority."""
+    from runtime.diagnosis.evidence import rules
+
+    yield from ("# Rules", "", NOTE, "")
+    yield (
+        "What `problem.diagnosed` can name, the cause of others first: of several findings the one with the smallest"
+        " `priority` explains the rest. A note is worth saying, a warning harms, and what is critical ends in nothing"
+        " useful. Findings may be milder than the table says, and their cures are more exact. Rules of edition 1 judge"
+        " sessions of every age; those of edition 2 judge sessions whose windows have sensors. `chance` is the loss of"
+        " a model that knows how often each answer occurs and nothing else; where it does not follow from the task it"
+        " is the loss of the first batch. Rules that are asked after `resources` advise, and no remedy follows them."
+    )
+    yield ""
+    head = ("priority", "rule", "looks at", "severity", "asked after", "edition", "cure")
+    yield from table(
+        head,
+        (
+            (str(at), f"`{name}`", one.looks_at, one.severity, " or ".join(one.after), str(one.edition), one.cure)
+            for at, (name, one) in enumerate(rules.all.items(), 1)
+        ),
+    )
+
+
 PAGES = {
+    "rules.md": diagnosis,
     "requests.md": requests,
     "events.md": events,
     "commands.md": commands,

@@ -7,13 +7,19 @@ from agents.diagnostician.proof import Proof, Sayings
 from contracts import trainer
 from contracts.diagnostician import PROOF, OutcomeJudged, ProblemDiagnosed, ProofRequested
 from contracts.operator import SessionRequested
+from contracts.resource_monitor import ResourcesMeasured
 from contracts.training import TRAINING
 from runtime.diagnosis.fold import DiagnosisState, End, Said
 from runtime.node.agent import Agent, Say, on
 from runtime.node.agent_context import Wakeup
 
 Heard = (
-    trainer.WindowRecorded | trainer.ControlEvaluated | trainer.InterventionApplied | trainer.InterventionDeclined | End
+    trainer.WindowRecorded
+    | trainer.ControlEvaluated
+    | trainer.InterventionApplied
+    | trainer.InterventionDeclined
+    | ResourcesMeasured
+    | End
 )
 
 MOST_ADVICE = 4

@@ -10,6 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from statistics import median
 from typing import Any, ClassVar, Literal, Self, TypeVar
@@ -21,6 +22,7 @@ from contracts.diagnostician import Confidence, InterventionProposed, ProblemDia
 from contracts.envelope import Fact
 from contracts.event import unpack
 from contracts.operator import SessionRequested
+from contracts.resource_monitor import ResourcesMeasured
 from contracts.trainer import ControlEvaluated, InterventionApplied, Layer, TrainingClaimed, WindowRecorded
 from runtime.engine.parts.levers import ClipNorm, RateFactor
 from runtime.engine.plain_kinds import Lever
@@ -29,13 +31,14 @@ from runtime.engine.registry import Registry
 RECENT = 32
 RECENT_EVALUATIONS = 64
 MOST_POINTS = 64
+FIRST_RESOURCES = 4
 MOST_EVIDENCE = 32
 """Events that a diagnosis names."""
 
 GENTLER_RATE, GENTLER_CLIP = 0.1, 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WindowEvidence:
     """One recorded window; `lowest` is the smallest median loss of any window on the path up to and with this one."""
 
@@ -52,24 +55,24 @@ class WindowEvidence:
     spoiled: tuple[int, ...] = ()
     """Rows with stored values that are not finite."""
 
-    @property
+    @cached_property
     def mean(self) -> float:
         """The mean loss; infinite or NaN where a loss is."""
         return sum(self.losses) / len(self.losses)
 
-    @property
+    @cached_property
     def noise(self) -> float:
         """The deviation of a single loss, from the median change between two steps, to which a trend adds little."""
         changes = [abs(after - before) for before, after in pairwise(self.losses)]
         return _DEVIATION * median(changes) if changes else 0.0
 
-    @property
+    @cached_property
     def ratio(self) -> float:
         """The median over layers of the update's norm over the weight's; NaN where there are none."""
         ratios = [layer.update / layer.weight for layer in self.layers if layer.weight > 0]
         return median(ratios) if ratios else math.nan
 
-    @property
+    @cached_property
     def cosine(self) -> float:
         """The median over layers of the cosine of successive gradients; NaN where it was not measured."""
         cosines = [layer.cosine for layer in self.layers if layer.cosine is not None]
@@ -207,7 +210,9 @@ class Evidence:
     evaluations: tuple[EvaluationEvidence, ...] = ()
     curve: tuple[CurvePoint, ...] = ()
     """The training loss of the whole path, in at most 64 points."""
-    newest: Literal["", "window", "evaluation"] = ""
+    resources: tuple[tuple[str, ResourcesMeasured], ...] = ()
+    """The first four and the newest sums over epochs, with the ids of their events."""
+    newest: Literal["", "window", "evaluation", "resources"] = ""
     """What the newest fact added to the path."""
 
     def advance(self, fact: Fact) -> Self:
@@ -219,8 +224,8 @@ class Evidence:
                 auto_fix, prove = (bool(wanted.get(name)) for name in ("auto_fix", "prove"))
                 begun = replace(self, auto_fix=auto_fix, prove=prove, request=asked.request, newest="")
                 return replace(begun, segment=fork.segment, begins=fork.step, origin=fork.step) if fork else begun
-            case DatasetPrepared() | TrainingClaimed() as told:
-                return self._with_facts(told)
+            case DatasetPrepared() | TrainingClaimed() | ResourcesMeasured() as told:
+                return self._with_facts(told, fact.id)
             case WindowRecorded() as window if window.segment == self.segment and window.last > self.step:
                 return self._with_window(window, fact.id)
             case ControlEvaluated() as seen if seen.step > last and (
@@ -308,7 +313,10 @@ class Evidence:
         initial = self.initial or 0.0
         return self.latest is not None and self.latest.median < initial - (1 - share) * abs(initial)
 
-    def _with_facts(self, told: DatasetPrepared | TrainingClaimed) -> Self:
+    def _with_facts(self, told: DatasetPrepared | TrainingClaimed | ResourcesMeasured, id: str) -> Self:
+        if isinstance(told, ResourcesMeasured):
+            first, newest = self.resources[:FIRST_RESOURCES], self.resources[FIRST_RESOURCES:][1 - RECENT :]
+            return replace(self, resources=(*first, *newest, (id, told)), newest="resources")
         if isinstance(told, DatasetPrepared):
             return replace(self, task=TaskFacts.read(self.request, told), newest="")
         if self.grid is not None or not told.resolved:
@@ -476,9 +484,15 @@ def rule(part: Found) -> Found:
     return part
 
 
-def asked(seen: Evidence) -> list[Rule]:
+def asked(seen: Evidence) -> tuple[Rule, ...]:
     """The rules to ask about the newest fact, the one that explains most first."""
-    return [rule for rule in rules.all.values() if seen.newest in rule.after and rule.edition <= seen.edition]
+    return _asked(seen.newest, seen.edition, len(rules.all))
+
+
+@lru_cache(maxsize=16)
+def _asked(newest: str, edition: int, count: int) -> tuple[Rule, ...]:
+    """As `asked`; `count` rules are registered."""
+    return tuple(rule for rule in rules.all.values() if newest in rule.after and rule.edition <= edition)
 
 
 def priority(name: str) -> int:

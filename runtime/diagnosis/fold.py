@@ -20,6 +20,7 @@ from contracts.data_manager import DatasetPrepared
 from contracts.diagnostician import DiagnosisReached, InterventionProposed, OutcomeJudged, ProblemDiagnosed
 from contracts.envelope import Fact
 from contracts.operator import SessionRequested
+from contracts.resource_monitor import ResourcesMeasured
 from runtime.diagnosis.evidence import Evidence, RuleFinding, asked
 
 ROLE = "diagnostician"
@@ -129,6 +130,8 @@ class DiagnosisState:
 
     def advance(self, fact: Fact) -> Self:
         """The diagnosis after one more fact; of other lanes only the genesis and its own proposals change anything."""
+        if isinstance(fact.event, ResourcesMeasured):
+            return _advised(self, fact)
         if fact.lane != "trainer" and not isinstance(fact.event, SessionRequested | DatasetPrepared):
             return _named(self, fact)
         state = replace(self, at=fact.id, said=(), verdicts=())
@@ -156,6 +159,21 @@ class DiagnosisState:
     def may_fix(self) -> bool:
         """Whether this segment may still be given its automatic proposal."""
         return self.evidence.auto_fix and not self.proposed and self.rewinds < MOST_REWINDS
+
+
+def _advised(state: D, fact: Fact) -> D:
+    """The state after the rules about the machine: they advise, whatever is pending, and nothing is decided by them."""
+    evidence, segment = state.evidence.advance(fact), state.evidence.segment
+    findings = [finding for rule in asked(evidence) if (finding := rule.look(evidence))]
+    fresh = [finding for finding in findings if (finding.rule, segment) not in state.fired]
+    return replace(
+        state,
+        evidence=evidence,
+        at=fact.id,
+        said=tuple(finding.diagnosed(segment) for finding in fresh),
+        verdicts=(),
+        fired=state.fired | {(finding.rule, segment) for finding in fresh},
+    )
 
 
 def _examined(state: D, fact: Fact) -> D:

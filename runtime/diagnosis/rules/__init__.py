@@ -2,5 +2,5 @@
 
 import importlib
 
-for stage in ("inputs", "numbers", "layers", "progress", "generalisation"):
+for stage in ("inputs", "numbers", "layers", "progress", "generalisation", "resources"):
     importlib.import_module(f"{__name__}.{stage}")

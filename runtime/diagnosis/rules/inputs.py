@@ -53,7 +53,7 @@ class Leakage(Rule):
     name = "leakage"
     looks_at = "the share of validation rows that are also trained on, and features that give the answer away"
     severity = "warning"
-    cure = "Remove repeated rows (data.duplicates: drop), or name the column that binds them in data.split.group."
+    cure = "Remove repeated rows (duplicates: set-aside), or name the column that binds them in split.group."
     after = ("evaluation",)
     share: ClassVar[float] = 0.02
 
@@ -70,7 +70,7 @@ class Leakage(Rule):
         message = (
             f"The target follows from {names} alone: a column that is known only with the answer, or a copy of it."
         )
-        cure = f"Name it in data.ignore unless it is known when the model is asked: {names}."
+        cure = f"Name it in `ignore` unless it is known when the model is asked: {names}."
         return self.finding(seen, message, seen.evaluations[-1:], figures=figures | {"telling": 1.0}, cure=cure)
 
 
@@ -147,7 +147,7 @@ class DoubleActivation(Rule):
         if classes < 2 or initial is None or share is None or chance is None or seen.progress < self.begins:
             return None
         floor, accuracy = math.log(1 + (classes - 1) / math.e), evaluation.values.get("val_accuracy", 0.0)
-        lowest = min((point.loss for point in seen.curve), default=0.0)
+        lowest = min((min(window.losses) for window in seen.windows if window.losses), default=0.0)
         if lowest < 0.98 * floor or abs(initial - math.log(classes)) > 0.03 * math.log(classes):
             return None
         wrong = min(max(1 - accuracy, 1e-6), 1 - 1e-6)

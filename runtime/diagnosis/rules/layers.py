@@ -31,12 +31,12 @@ class DeadLayer(Rule):
     def look(self, seen: Evidence) -> RuleFinding | None:
         """The first such layer as a finding."""
         recent = seen.finite_windows(self.windows)
-        if not recent:
+        if not recent or seen.has_learned(self.learned):
             return None
         blocked = [{layer.name for layer in window.layers if layer.gradient == 0.0} for window in recent]
         dead = [layer for layer, share in least_silent(recent).items() if share >= self.share]
         dead += [layer.name for layer in recent[-1].layers if all(layer.name in names for names in blocked)]
-        if not dead or seen.has_learned(self.learned):
+        if not dead:
             return None
         first, last = recent[0], recent[-1]
         why = f"Nothing passed through {dead[0]!r} after step {first.last}"
@@ -77,9 +77,11 @@ class DeadUnits(Rule):
         if seen.edition > 1 and seen.progress < self.begins:
             return None
         recent = seen.finite_windows(self.windows)
+        if not recent or not any((layer.dead or 0.0) > self.share for layer in recent[-1].layers):
+            return None
         silent = least_silent(recent)
         name, worst = max(silent.items(), key=lambda item: item[1], default=("", 0.0))
-        if not recent or worst <= self.share:
+        if worst <= self.share:
             return None
         learns = seen.edition > 1 and seen.skill(recent[-1].mean) > self.harmless
         return RuleFinding(

@@ -141,10 +141,11 @@ class Exploding(Rule):
         size = max(abs(initial), 0.1)
         if not window.finite or window.median > initial + self.above * size:
             return window.finite
+        if window.median <= initial + self.lost * size:
+            return False
         norms = [other.gradient_norm for other in seen.windows if other.last <= window.first]
         is_steep = len(norms) >= 4 and window.gradient_norm > self.norm * median(norms)
-        has_learned = window.lowest < initial - self.lost * size
-        return window.median > initial + self.lost * size and (has_learned or is_steep)
+        return window.lowest < initial - self.lost * size or is_steep
 
 
 @rule
@@ -166,8 +167,10 @@ class Spike(Rule):
             return None
         before, jumped, after = recent
         peak, level = max(jumped.losses), before.mean
+        if peak < level + self.share * abs(chance):
+            return None
         noise = max(before.noise, 0.01 * abs(chance))
-        if peak < level + max(self.noises * noise, self.share * abs(chance)) or max(before.losses) > 0.7 * peak:
+        if peak < level + self.noises * noise or max(before.losses) > 0.7 * peak:
             return None
         step = jumped.first + jumped.losses.index(peak) + 1
         stays = after.median > before.median + max(4 * noise, 0.2 * abs(chance))
@@ -199,6 +202,8 @@ class Oscillation(Rule):
         """Judge the recent windows by the median of what they show."""
         recent, chance = seen.finite_windows(self.windows), seen.chance
         if not recent or chance is None or seen.progress < self.begins:
+            return None
+        if recent[-1].ratio < self.large / 2:
             return None
         loss = seen.between(0.6, 1.0)
         if not math.isfinite(loss) or seen.skill(loss) > self.learned:

@@ -21,9 +21,9 @@ class Creeping(Rule):
     """Fires when little is learned by a part of the plan and steps are tiny: the learning rate is too low."""
 
     name = "creeping"
-    looks_at = "the size of updates, and a loss that falls in a straight line too slowly for the plan"
+    looks_at = "the size of updates, while after a quarter of the plan little has been learned"
     severity = "warning"
-    cure = "Raise optimizer.learning_rate (ten times; swarm range-test proposes one), or train for more epochs."
+    cure = "Raise optimizer.learning_rate (ten times), or train for more epochs."
     begins: ClassVar[float] = 0.25
     ends: ClassVar[float] = 0.6
     """Later a schedule may have made steps small on purpose."""
@@ -35,11 +35,11 @@ class Creeping(Rule):
         recent, chance = seen.finite_windows(2), seen.chance
         if not recent or chance is None or not self.begins <= seen.progress <= self.ends:
             return None
-        now = seen.between(0.7, 1.0)
-        if not math.isfinite(now) or seen.skill(now) > self.learned:
-            return None
         ratio = max(window.ratio for window in recent)
         if not ratio < self.ratio or not warmed_up(seen):
+            return None
+        now = seen.between(0.7, 1.0)
+        if not math.isfinite(now) or seen.skill(now) > self.learned:
             return None
         message = (
             f"After {seen.progress:.0%} of the plan the loss is {now:.4g} ({chance:.4g} is chance), and a step changes"
@@ -60,11 +60,14 @@ class NoLearning(Rule):
     cure = "Look at labels and features, choose a larger model than a linear one, or another optimizer.learning_rate."
     begins: ClassVar[float] = 0.25
     learned: ClassVar[float] = 0.05
+    far: ClassVar[float] = 8.0
 
     def look(self, seen: Evidence) -> RuleFinding | None:
         """Compare the recent part of the path with chance, and with the part before it."""
         recent, chance = seen.finite_windows(1), seen.chance
         if not recent or chance is None or seen.progress < self.begins or not warmed_up(seen):
+            return None
+        if seen.skill(recent[-1].mean) > self.far * self.learned:
             return None
         now, before = seen.between(0.5, 1.0), seen.between(0.0, 0.5)
         if not math.isfinite(now):
@@ -93,6 +96,7 @@ class Underfitting(Rule):
     begins: ClassVar[float] = 0.5
     begins_asked: ClassVar[float] = 0.3
     learned: ClassVar[float] = 0.4
+    well: ClassVar[float] = 0.8
     band: ClassVar[float] = 0.04
     dropout: ClassVar[float] = 0.7
     decay: ClassVar[float] = 0.02
@@ -101,7 +105,7 @@ class Underfitting(Rule):
     def look(self, seen: Evidence) -> RuleFinding | None:
         """Compare quarters of the path with each other and with chance."""
         recent, chance = seen.finite_windows(1), seen.chance
-        if not recent or chance is None or seen.progress < self.begins_asked:
+        if not recent or chance is None or seen.progress < self.begins_asked or seen.skill(recent[-1].mean) > self.well:
             return None
         now, before = seen.between(0.75, 1.0), seen.between(0.5, 0.75)
         if not (math.isfinite(now) and math.isfinite(before)):

@@ -1,0 +1,261 @@
+"""What rules say of real trainings that go wrong, of healthy ones, and of the machine; and what asking them costs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits, make_circles
+
+from contracts import ids
+from contracts.data_manager import DatasetFacts, DatasetPrepared, Finding
+from contracts.diagnostician import ProblemDiagnosed
+from contracts.envelope import Fact
+from contracts.event import Event
+from contracts.operator import RULES, SessionRequested
+from contracts.request import read_request
+from contracts.resource_monitor import ResourcesMeasured
+from contracts.trainer import TrainingClaimed, WindowRecorded
+from runtime.diagnosis.evidence import Evidence, asked
+from runtime.diagnosis.fold import DiagnosisState
+from runtime.engine.dataset import Dataset, write
+from runtime.engine.facts import describe
+from runtime.engine.loop import Run
+from runtime.engine.plan import Plan
+from runtime.engine.resolve import resolve
+from runtime.log.session_log import SessionLog
+from runtime.replay.comparison import evaluation_event, window_event
+from tests.agents.cases import tell
+
+DIGEST = "0" * 64
+SGD, ADAM = {"type": "sgd"}, {"type": "adamw"}
+
+
+@cache
+def rows(task: str) -> tuple[np.ndarray, np.ndarray]:
+    if task == "circles":
+        x, y = make_circles(1000, noise=0.1, factor=0.5, random_state=1)
+    else:
+        x, y = load_digits(return_X_y=True)
+        x = x / 16
+    if task == "rare":
+        chosen = (y != 3) & (y != 7) | (np.arange(len(y)) % 12 == 0)
+        x, y = x[chosen], y[chosen]
+    if task == "wrong labels":
+        wrong = np.random.default_rng(0).random(len(y)) < 0.4
+        y = np.where(wrong, np.random.default_rng(1).permutation(y), y)
+    return x.astype("f4") * (500 if task == "raw" else 1), y.astype("i8")
+
+
+@pytest.fixture
+def dataset(request: pytest.FixtureRequest, tmp_path: Path) -> Dataset:
+    x, y = rows(request.param)
+    cut = len(y) * 4 // 5
+    splits = {"train": {"x": x[:cut], "y": y[:cut]}, "val": {"x": x[cut:], "y": y[cut:]}}
+    labels = [str(n) for n in range(int(y.max()) + 1)]
+    write(tmp_path, splits, describe(splits, "classification", labels=labels, counted=True))
+    return Dataset.open(tmp_path)
+
+
+def facts_of(dataset: Dataset, request: Mapping[str, Any], *, findings: tuple[Finding, ...] = ()) -> Iterator[Fact]:
+    """The facts of a training in one process, in the order of its log."""
+    wanted = read_request({"data": {"source": "digits"}, "early_stopping": {"enabled": False}, **request})
+    history, plan = SessionLog(ids.session_for("judged")), Plan(wanted, resolve(wanted, dataset.facts, cores=1))
+    prepared = DatasetPrepared(
+        root=DIGEST,
+        rows=sum(dataset.facts.rows.values()),
+        splits=dict(dataset.facts.rows),
+        bytes=1,
+        source="",
+        source_digest=DIGEST,
+        facts=DatasetFacts.model_validate_json(json.dumps(dataset.facts.as_json())),
+        findings=list(findings),
+    )
+    words: dict[str, str] = {}
+    claim = TrainingClaimed(
+        epoch=1,
+        worker="",
+        incarnation="",
+        segment=1,
+        resumed_from=0,
+        dataset=DIGEST,
+        resolved=plan.resolved.as_json(),
+        engine_bits=1,
+        fingerprint=DIGEST,
+        families=words,
+        environment=words,
+        sources=words,
+    )
+    begun = SessionRequested(kind="training", request=wanted.resolved(), keyring="", asked_by="me", rules=RULES)
+    yield from tell(history, "operator", begun)
+    yield from tell(history, "data_manager", prepared)
+    yield from tell(history, "trainer", claim)
+    run = Run.start(plan, dataset)
+    while not run.finished:
+        report = run.advance()
+        if report.window:
+            yield from tell(history, "trainer", window_event(report.window))
+        if report.evaluation:
+            yield from tell(history, "trainer", evaluation_event(report.evaluation))
+
+
+def judged(facts: Iterator[Fact]) -> tuple[list[ProblemDiagnosed], DiagnosisState]:
+    state, found = DiagnosisState(), []
+    for fact in facts:
+        state = state.advance(fact)
+        found += [one for one in state.said if isinstance(one, ProblemDiagnosed)] if state.at == fact.id else []
+    return found, state
+
+
+def mlp(*hidden: int, **options: Any) -> dict[str, Any]:
+    return {"architecture": "mlp", "hidden": hidden, **options}
+
+
+def epochs(count: int, **options: Any) -> dict[str, Any]:
+    return {"epochs": count, "batch_size": 64, **options}
+
+
+TWELVE = mlp(*[32] * 12, activation="tanh")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "request_", "causes"),
+    [
+        ("circles", {"model": {"architecture": "linear"}, "training": epochs(20)}, {"no_learning"}),
+        ("digits", {"model": mlp(32), "optimizer": SGD | {"learning_rate": 1e-7}, "training": epochs(6)}, {"creeping"}),
+        ("digits", {"model": TWELVE, "optimizer": SGD | {"learning_rate": 0.1}, "training": epochs(8)}, {"vanishing"}),
+        (
+            "digits",
+            {"model": mlp(32), "optimizer": ADAM | {"learning_rate": 0.2}, "training": epochs(8)},
+            {"oscillation"},
+        ),
+        ("raw", {"model": mlp(32, standardize=False), "training": epochs(4)}, {"missing_normalisation"}),
+    ],
+    ids=["linear on circles", "rate 1e-7", "twelve tanh layers", "rate 0.2", "raw inputs"],
+    indirect=["dataset"],
+)
+def test_a_session_that_learns_nothing_or_badly_is_told_why_before_half_of_the_plan(
+    dataset: Dataset, request_: dict[str, Any], causes: set[str]
+) -> None:
+    found, state = judged(facts_of(dataset, request_))
+    early = [one for one in found if one.severity != "note" and one.last <= (state.evidence.total or 0) / 2]
+    assert early
+    assert min(early, key=lambda one: one.priority).rule in causes
+
+
+@pytest.mark.parametrize(
+    ("dataset", "request_", "rule"),
+    [
+        ("digits", {"model": mlp(32, 32, dropout=0.9), "training": epochs(6)}, "underfitting"),
+        (
+            "rare",
+            {"model": mlp(16), "optimizer": ADAM | {"learning_rate": 1e-3}, "training": epochs(12)},
+            "never_predicted",
+        ),
+        (
+            "wrong labels",
+            {"model": mlp(256), "optimizer": ADAM | {"learning_rate": 5e-3}, "training": epochs(40)},
+            "label_noise",
+        ),
+    ],
+    ids=["dropout", "rare classes", "wrong labels"],
+    indirect=["dataset"],
+)
+def test_what_holds_a_model_back_is_named(dataset: Dataset, request_: dict[str, Any], rule: str) -> None:
+    found, _ = judged(facts_of(dataset, request_))
+    assert rule in [one.rule for one in found if one.severity != "note"]
+
+
+@pytest.mark.parametrize("dataset", ["digits"], indirect=True)
+def test_a_healthy_session_is_told_nothing_and_asking_costs_little(dataset: Dataset) -> None:
+    facts = list(facts_of(dataset, {"model": mlp(48, 48), "training": epochs(8, batch_size=16)}))
+    found, state = judged(iter(facts))
+    assert [one.rule for one in found if one.severity != "note"] == []
+    assert state.evidence.edition == 2
+    # What the rules cost beside the fold: the best of several rounds, per window.
+    windows = [fact for fact in facts if isinstance(fact.event, WindowRecorded)]
+    seen = [Evidence()]
+    for fact in facts:
+        seen.append(seen[-1].advance(fact))
+    at = [one for one in seen if one.newest == "window"]
+    best = min(_seconds(at) for _ in range(7))
+    assert best / len(windows) < 100e-6  # 20 us on an idle machine; this one may be busy
+
+
+def _seconds(at: list[Evidence]) -> float:
+    begun = time.perf_counter()
+    for one in at:
+        for rule in asked(one):
+            rule.look(one)
+    return time.perf_counter() - begun
+
+
+@pytest.mark.parametrize("dataset", ["digits"], indirect=True)
+@pytest.mark.parametrize(
+    ("finding", "told"),
+    [
+        (Finding(kind="leak-val", count=60, where=["val row 1 is train row 2"], severity="warning"), ["leakage"]),
+        (Finding(kind="telling-feature", count=1, where=["'price'"], severity="warning"), ["leakage"]),
+        (Finding(kind="leak-val", count=2, where=[]), []),
+    ],
+)
+def test_leakage_is_told_at_the_first_evaluation(dataset: Dataset, finding: Finding, told: list[str]) -> None:
+    found, _ = judged(facts_of(dataset, {"model": mlp(32), "training": epochs(1)}, findings=(finding,)))
+    assert [one.rule for one in found if one.severity != "note"] == told
+
+
+def measured(n: int, **about: Any) -> ResourcesMeasured:
+    given: dict[str, Any] = dict.fromkeys(ResourcesMeasured.model_fields, 0) | {"epochs": 1, "seconds": 1.0}
+    given |= {"epoch": n, "step": 10 * n, "waiting_percent": None, "gpu_percent": None, "gpu_memory_bytes": None}
+    return ResourcesMeasured.model_validate(given | {"joules": None} | about)
+
+
+@pytest.mark.parametrize(
+    ("rule", "sick", "well"),
+    [
+        (
+            "data_starvation",
+            [{"waiting_percent": 40.0}] * 4,
+            [{"waiting_percent": share} for share in (40.0, 5.0, 40.0)],
+        ),
+        (
+            "memory_growth",
+            [{"session_memory_bytes": (200 + 40 * n) << 20} for n in range(8)],
+            [{"session_memory_bytes": (200 + 400 * (n > 0)) << 20} for n in range(8)],
+        ),
+        ("idle_device", [{"gpu_percent": 30.0}] * 4, [{"gpu_percent": 30.0, "waiting_percent": 50.0}] * 2),
+        ("epoch_drift", [{"seconds": 1.0 + n / 10} for n in range(10)], [{"seconds": 3.0}] + [{"seconds": 1.0}] * 9),
+    ],
+)
+def test_the_machine_is_advised_about_by_notes_that_no_remedy_follows(
+    rule: str, sick: list[dict[str, Any]], well: list[dict[str, Any]]
+) -> None:
+    for sums, told in ((sick, [rule]), (well, [])):
+        history, state, said = (
+            SessionLog(ids.session_for("machine")),
+            DiagnosisState(Evidence(edition=2)),
+            list[Event](),
+        )
+        begun = SessionRequested(kind="training", request={}, keyring="", asked_by="me", rules=RULES)
+        claim = {"steps_total": 1000, "window": 50, "every_steps": 50}
+        tell(history, "operator", begun)
+        words: dict[str, str] = {}
+        about = {"worker": "", "incarnation": "", "dataset": DIGEST, "fingerprint": DIGEST}
+        resolved = TrainingClaimed(
+            epoch=1, segment=1, resumed_from=0, resolved=claim, engine_bits=1, families=words, environment=words,
+            sources=words, **about,
+        )  # fmt: skip
+        tell(history, "trainer", resolved)
+        for n, one in enumerate(sums, 1):
+            tell(history, "resource_monitor", measured(n, **one))
+        for fact in history.facts:
+            state = state.advance(fact)
+            said += state.said if state.at == fact.id else ()
+        assert [one.rule for one in said if isinstance(one, ProblemDiagnosed)] == told
+        assert all(isinstance(one, ProblemDiagnosed) and one.severity == "note" for one in said)
