@@ -102,7 +102,11 @@ RIGHTS = ("ask", "decide", "administer")
 @click.group("person")
 @shared
 def person(**options: Any) -> None:
-    """Admit people, list them, and turn them out."""
+    """Admit people, list them, and turn them out.
+
+    Rights do not change under one key. For other rights turn the person out, and admit them again:
+    `person revoke NAME --reason TEXT`, then `person new NAME --rights RIGHT,...`, which writes a new file.
+    """
     remember(options)
 
 
@@ -114,6 +118,8 @@ def person_new(call: Call, *, name: str, rights: str) -> None:
 
     `ask` is to read and to have sessions made, `decide` to cancel, pause and resume them, `administer` to say who may
     take part. Hand the file over and remove it here: the swarm keeps no other copy of its secrets.
+
+    Who is admitted with other rights is turned out first (`person revoke NAME`), because rights belong to a key.
     """
     made = call.ask("person", name=name, rights=[right.strip() for right in rights.split(",")])
     use = f"swarm --as {name} cancel SESSION"
