@@ -16,6 +16,7 @@ from runtime.node.agent_context import Wakeup
 Heard = (
     trainer.WindowRecorded
     | trainer.ControlEvaluated
+    | trainer.AttemptBisected
     | trainer.InterventionApplied
     | trainer.InterventionDeclined
     | ResourcesMeasured

@@ -22,6 +22,7 @@ from contracts.diagnostician import Confidence, InterventionProposed, ProblemDia
 from contracts.envelope import Fact
 from contracts.event import unpack
 from contracts.operator import SessionRequested
+from contracts.request.training import DiagnosisMode, diagnosis_of
 from contracts.resource_monitor import ResourcesMeasured
 from contracts.trainer import ControlEvaluated, InterventionApplied, Layer, TrainingClaimed, WindowRecorded
 from runtime.engine.parts.levers import ClipNorm, RateFactor
@@ -193,7 +194,7 @@ class PlanGrid:
 class Evidence:
     """The path of one session as of one fact of the trainer's lane."""
 
-    auto_fix: bool = False
+    mode: DiagnosisMode = "observe"
     prove: bool = False
     edition: int = 1
     """The newest rules that are asked; a session whose windows have no sensors was begun by those of edition 1."""
@@ -220,9 +221,8 @@ class Evidence:
         last = self.evaluations[-1].step if self.evaluations else -1
         match fact.event:
             case SessionRequested() as asked:
-                wanted, fork = asked.request.get("diagnosis") or {}, asked.fork
-                auto_fix, prove = (bool(wanted.get(name)) for name in ("auto_fix", "prove"))
-                begun = replace(self, auto_fix=auto_fix, prove=prove, request=asked.request, newest="")
+                wanted, fork = diagnosis_of(asked.request), asked.fork
+                begun = replace(self, mode=wanted.mode, prove=wanted.prove, request=asked.request, newest="")
                 return replace(begun, segment=fork.segment, begins=fork.step, origin=fork.step) if fork else begun
             case DatasetPrepared() | TrainingClaimed() | ResourcesMeasured() as told:
                 return self._with_facts(told, fact.id)

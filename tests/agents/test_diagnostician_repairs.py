@@ -6,16 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
 from contracts import ids
-from contracts.diagnostician import DiagnosisReached, InterventionProposed, ProblemDiagnosed
+from contracts.diagnostician import DiagnosisReached, InterventionProposed, OutcomeJudged, ProblemDiagnosed
 from contracts.envelope import Fact
 from contracts.event import Event
 from contracts.operator import RULES, SessionRequested
 from contracts.request import read_request
-from contracts.trainer import InterventionApplied, TrainingClaimed
+from contracts.trainer import AttemptBisected, InterventionApplied, TrainingClaimed
 from runtime.diagnosis.fold import DiagnosisState
 from runtime.engine.dataset import Dataset, write
 from runtime.engine.facts import describe
@@ -29,6 +30,8 @@ from tests.agents.cases import tell
 
 SESSION = ids.session_for("repaired")
 DIGEST = "0" * 64
+BAD = (101, 700, 1203)
+"""Training rows that no weights can bear, by their places from 1: their values are numbers, and too large."""
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +42,18 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     splits = {name: {"x": images[rows], "y": labels[rows]} for name, rows in cut.items()}
     place: Path = tmp_path_factory.mktemp("digits")
     write(place, splits, describe(splits, "classification", labels=[str(n) for n in range(10)]))
+    return Dataset.open(place)
+
+
+@pytest.fixture(scope="module")
+def poisoned(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The same rows, but three of those trained on."""
+    splits = {name: {**digits.columns(name)} for name in ("train", "val", "test")}
+    splits["train"]["x"] = np.array(splits["train"]["x"])
+    for row in BAD:
+        splits["train"]["x"][row - 1, 0, 4, 4] = 3e38
+    place: Path = tmp_path_factory.mktemp("poisoned")
+    write(place, splits, digits.facts)
     return Dataset.open(place)
 
 
@@ -108,19 +123,32 @@ class Session:
                 report = run.advance()
                 for event in self._events(report):
                     self._heard(event)
-            remedy = pending.finding.remedy
-            assert remedy is not None
-            self.plan = self.plan.after(Change.read(remedy.rewind_to, remedy.changes))
+            if pending.proposal is None:
+                self._heard(self._bisected())
+            pending = self.history.derived(DiagnosisState()).pending
+            if pending is None or pending.proposal is None:
+                return
+            proposal = pending.proposal
+            assert proposal.rewind_to is not None
+            self.plan = self.plan.after(Change.read(proposal.rewind_to, proposal.changes))
             self._heard(
                 InterventionApplied(
                     proposal=pending.id,
-                    by=pending.finding.rule,
+                    by=proposal.rule,
                     segment=len(self.plan.changes) + 1,
-                    step=remedy.rewind_to,
-                    changes=remedy.changes,
+                    step=proposal.rewind_to,
+                    changes=proposal.changes,
                     reproducible=True,
                 )
             )
+
+    def _bisected(self) -> AttemptBisected:
+        """What a trainer records of the segment's first window that is not finite."""
+        window = self.history.state.training.unsound
+        assert window is not None
+        found = self._from(window.first).bisect(window.last)
+        about = {"segment": window.segment, "first": window.first, "last": window.last, "looked": found.looked}
+        return AttemptBisected(**about, step=found.step, rows=list(found.rows))
 
     def _from(self, step: int) -> Run:
         """A run at a step, its state recomputed from the beginning."""
@@ -179,3 +207,17 @@ def test_a_healthy_training_is_left_alone(digits: Dataset, optimizer: dict[str, 
     assert session.outcome()[0] == []
     assert [rule for rule in session.problems() if rule != "overfitting"] == []
     assert session.accuracy() > 0.85
+
+
+def test_rows_that_no_weights_can_bear_are_named_and_left_out_by_one_intervention(
+    digits: Dataset, poisoned: Dataset
+) -> None:
+    optimizer = {"type": "adamw", "learning_rate": 1e-3}
+    twin = Session(digits, lag=0, epochs=8, clip=1.0, **optimizer)
+    prompt, late = (Session(poisoned, lag=lag, epochs=8, clip=1.0, **optimizer) for lag in (0, 5))
+    (proposed,) = [one for one in prompt.said if isinstance(one, InterventionProposed)]
+    assert (proposed.remedy, proposed.changes) == ("skip_rows", {"skip_rows": [[row, row] for row in BAD]})
+    assert prompt.accuracy() > twin.accuracy() - 0.01
+    assert prompt.outcome() == late.outcome()
+    (judged,) = [one for one in prompt.said if isinstance(one, OutcomeJudged)]
+    assert judged.helped, judged.message

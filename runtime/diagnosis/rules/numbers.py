@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from runtime.diagnosis.evidence import Evidence, Remedy, Rule, RuleFinding, WindowEvidence, rule
 
-LOWER = "Lower optimizer.learning_rate or set training.grad_clip; with diagnosis.auto_fix this is done for you."
+LOWER = "Lower optimizer.learning_rate or set training.grad_clip; with diagnosis.mode `fix` this is done for you."
 TWO = ("window", "evaluation")
 
 

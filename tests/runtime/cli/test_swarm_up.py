@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from runtime.diagnosis.fold import MOST_REWINDS
 from runtime.jobs import process
 from tests.agents.test_repair_limit import POISONED
 
@@ -276,7 +275,7 @@ def test_a_guest_is_admitted_runs_alone_and_is_recorded(up: Home):
     assert guest.returncode == 0
 
 
-def test_one_poisoned_row_is_repaired_a_few_times_by_real_processes_and_then_ends_the_session(up: Home):
+def test_one_poisoned_row_is_named_and_left_out_by_real_processes_in_one_intervention(up: Home):
     source = up.root.parent / "poisoned.py"
     source.write_text(POISONED)
     assert up.run("workload", "add", str(source))[0] == 0
@@ -290,11 +289,11 @@ def test_one_poisoned_row_is_repaired_a_few_times_by_real_processes_and_then_end
     request = source.with_suffix(".yaml")
     request.write_text(json.dumps(told))
     session = up.ask("submit", str(request))["session"]
-    code, out, _ = up.run("wait", session, "--timeout", "80", "--json")
-    assert (code, json.loads(out)["state"]) == (1, "failed")
+    assert up.ask("wait", session, "--timeout", "80")["state"] == "completed"
     names = [json.loads(line)["name"] for line in up.run("events", session, "--json")[1].splitlines()]
-    assert names.count("intervention.proposed") == names.count("intervention.applied") == MOST_REWINDS
-    assert names.count("outcome.judged") == MOST_REWINDS
+    assert names.count("attempt.bisected") == names.count("intervention.applied") == names.count("outcome.judged") == 1
+    (change,) = up.ask("show", session)["interventions"]
+    assert list(change["changes"]) == ["skip_rows"]
     assert up.ask("audit", session)["verdict"] == "pass"
 
 

@@ -1,0 +1,256 @@
+"""The remedies for each problem, in the order in which they are tried: its ladder. Pure functions of what is known.
+
+Every remedy is rated from 1 to 3. Impact: 1 it helps at times, 2 it makes the problem smaller, 3 it takes the reason
+away. Effort: 1 the running plan changes, 2 steps are trained again, 3 it takes another training. Risk, for a training
+that was sound after all: 1 it ends as it would have, 2 it may end somewhat worse, 3 it may be spoiled. A ladder is in
+the order of effort + risk - impact, the smallest first, so what is likely to help and costs little is tried first. A
+remedy of risk 3, and one that takes another training, waits for a person; nothing else does in the mode `fix`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import JsonValue
+
+from runtime.diagnosis.evidence import Evidence, RuleFinding
+from runtime.engine.parts.levers import BalanceClasses, DropoutShare, SkipRows, WeightDecay
+
+Changes = Mapping[str, JsonValue]
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A problem for which a remedy is looked for; `rows` are those that were named for it, from 1."""
+
+    finding: RuleFinding
+    seen: Evidence
+    rows: tuple[int, ...] = ()
+    clip: float | None = None
+    """At what norm gradients are clipped by now."""
+
+    @property
+    def began_sound(self) -> bool:
+        """Whether anything was sound before the problem: no rate helps a training whose first loss is no number."""
+        return self.finding.rule not in NEEDS_ROWS or self.finding.remedy is not None
+
+    def asked(self, section: str) -> Mapping[str, Any]:
+        """A section of the request."""
+        given = self.seen.request.get(section)
+        return given if isinstance(given, Mapping) else {}
+
+
+Pull = Callable[[Trouble], Changes | None]
+"""What a remedy changes for a problem; None when it has nothing to change there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One remedy: what it is called, how it is rated, how often a problem may have it, and what it changes.
+
+    It changes one lever of the running plan, from a step before the problem unless it `begins` where training is; or,
+    as `another` training, values of the request.
+    """
+
+    name: str
+    words: str
+    impact: int
+    effort: int
+    risk: int
+    pull: Pull
+    times: int = 1
+    another: bool = False
+    begins: bool = False
+
+    @property
+    def automatic(self) -> bool:
+        """Whether it needs no person in the mode `fix`."""
+        return self.risk < 3 and not self.another
+
+    @property
+    def order(self) -> int:
+        """Its place in a ladder."""
+        return self.effort + self.risk - self.impact
+
+
+def _skip_rows(trouble: Trouble) -> Changes | None:
+    seen_by_sensors = [int(row) for name, row in trouble.finding.figures.items() if name.startswith("row:")]
+    rows = trouble.rows or seen_by_sensors
+    return {"skip_rows": SkipRows.of(rows).recorded} if rows else None
+
+
+FAR_OFF, GENTLER = 0.01, 0.1
+
+
+def _lower(trouble: Trouble) -> Changes | None:
+    # A training that breaks in its first window is off by more than one that broke later.
+    broke_at_once = trouble.finding.severity == "critical" and trouble.finding.first <= trouble.seen.origin
+    return {"learning_rate": FAR_OFF if broke_at_once else GENTLER}
+
+
+def _clip(trouble: Trouble) -> Changes | None:
+    return {"grad_clip": 1.0} if trouble.clip is None or trouble.clip > 1.0 else None
+
+
+def _warm_up(trouble: Trouble) -> Changes | None:
+    total = trouble.seen.total
+    return {"warmup": max(2, total // 10)} if total else None
+
+
+USUAL_RATIO, LEAST_FACTOR, MOST_FACTOR = 1e-3, 10.0, 1e4
+"""By how much of their size weights usually move in a step, and bounds of what a rate is raised by."""
+
+
+def _raise_to_ratio(trouble: Trouble) -> Changes | None:
+    ratio = trouble.finding.figures.get("update_ratio", math.nan)
+    if not 0 < ratio < USUAL_RATIO:
+        return None
+    factor = 10.0 ** round(math.log10(USUAL_RATIO / ratio))
+    return {"learning_rate": min(MOST_FACTOR, max(LEAST_FACTOR, factor))}
+
+
+def _raise_tenfold(trouble: Trouble) -> Changes | None:
+    return {"learning_rate": 10.0}
+
+
+def _balance(trouble: Trouble) -> Changes | None:
+    return None if BalanceClasses().misfit(trouble.seen.request) else {"class_weights": "balanced"}
+
+
+def _decay(trouble: Trouble) -> Changes | None:
+    now = trouble.asked("optimizer").get("weight_decay") or 0.0
+    more = min(1.0, max(0.1, 10 * float(now)))
+    return None if WeightDecay(more).misfit(trouble.seen.request) or more <= now else {"weight_decay": more}
+
+
+def _drop_more(trouble: Trouble) -> Changes | None:
+    now = float(trouble.asked("model").get("dropout") or 0.0)
+    return None if DropoutShare(0.5).misfit(trouble.seen.request) or now >= 0.5 else {"dropout": min(0.5, 2 * now)}
+
+
+def _stop(trouble: Trouble) -> Changes | None:
+    return {"stop": True}
+
+
+def _with_dropout(trouble: Trouble) -> Changes | None:
+    return {"model.dropout": 0.3} if trouble.asked("model").get("dropout") == 0 else None
+
+
+def _new_seed(trouble: Trouble) -> Changes | None:
+    seed = trouble.asked("reproducibility").get("seed")
+    return {"reproducibility.seed": (seed + 1) % 2**63} if isinstance(seed, int) else None
+
+
+def _more_capacity(trouble: Trouble) -> Changes | None:
+    model = trouble.asked("model")
+    match model.get("architecture"):
+        case "linear":
+            return {"model.architecture": "mlp"}
+        case "mlp":
+            return {"model.hidden": [min(4096, 2 * width) for width in model["hidden"]]}
+        case "cnn":
+            return {"model.channels": [min(1024, 2 * width) for width in model["channels"]]}
+        case "resnet" | "transformer":
+            return {"model.width": min(4096, 2 * model["width"])}
+    return None
+
+
+def _activation(trouble: Trouble) -> Changes | None:
+    """One through which gradients pass, in place of one that saturates or dies."""
+    now = trouble.asked("model").get("activation")
+    return {"model.activation": "gelu"} if now in ("tanh", "relu") else None
+
+
+def _standardize(trouble: Trouble) -> Changes | None:
+    return {"model.standardize": True} if trouble.asked("model").get("standardize") is False else None
+
+
+def _usual_loss(trouble: Trouble) -> Changes | None:
+    usual = trouble.asked("loss").get("type") in ("auto", None)
+    return None if usual or trouble.asked("model").get("architecture") == "workload" else {"loss": {"type": "auto"}}
+
+
+def _usual_weights(trouble: Trouble) -> Changes | None:
+    return {"model.init": None, "model.fresh": []} if trouble.asked("model").get("init") else None
+
+
+def _smooth(trouble: Trouble) -> Changes | None:
+    loss = trouble.asked("loss").get("type")
+    if loss == "auto" and trouble.seen.task.kind == "classification":
+        return {"loss": {"type": "cross_entropy", "label_smoothing": 0.1}}
+    return {"loss.label_smoothing": 0.1} if loss == "cross_entropy" else None
+
+
+def _longer(trouble: Trouble) -> Changes | None:
+    epochs = trouble.asked("training").get("epochs")
+    return {"training.epochs": min(1_000_000, 2 * epochs)} if isinstance(epochs, int) else None
+
+
+RUNGS: Mapping[str, Rung] = {
+    rung.name: rung
+    for rung in (
+        Rung("skip_rows", "the named rows are left out", 3, 2, 1, _skip_rows, times=3),
+        Rung("lower_rate", "a lower learning rate", 3, 2, 2, _lower, times=2),
+        Rung("clip", "gradients are clipped", 2, 2, 1, _clip),
+        Rung("warm_up", "the learning rate is warmed up again", 1, 2, 1, _warm_up),
+        Rung("raise_rate", "the learning rate at which weights usually move", 3, 2, 2, _raise_to_ratio),
+        Rung("raise_tenfold", "ten times the learning rate", 2, 2, 3, _raise_tenfold),
+        Rung("balance_classes", "rare classes weigh as much as common ones", 2, 2, 2, _balance),
+        Rung("weight_decay", "more weight decay", 2, 2, 2, _decay),
+        Rung("more_dropout", "more dropout", 2, 2, 2, _drop_more),
+        Rung("stop", "the training ends early", 1, 1, 3, _stop, begins=True),
+        Rung("standardize", "inputs are scaled", 3, 3, 1, _standardize, another=True),
+        Rung("usual_loss", "the loss of the task", 3, 3, 1, _usual_loss, another=True),
+        Rung("usual_weights", "weights as they are usually drawn", 3, 3, 1, _usual_weights, another=True),
+        Rung("activation", "another activation", 2, 3, 1, _activation, another=True),
+        Rung("with_dropout", "a model with dropout", 2, 3, 2, _with_dropout, another=True),
+        Rung("smooth_labels", "labels are believed less", 2, 3, 2, _smooth, another=True),
+        Rung("more_capacity", "a larger model", 2, 3, 2, _more_capacity, another=True),
+        Rung("longer", "twice the epochs", 1, 3, 1, _longer, another=True),
+        Rung("new_seed", "another seed", 1, 3, 3, _new_seed, another=True),
+    )
+}
+
+_CHOSEN: Mapping[str, tuple[str, ...]] = {
+    "non_finite_input": ("skip_rows",),
+    "non_finite": ("skip_rows", "lower_rate", "clip", "warm_up"),
+    "exploding": ("lower_rate", "clip", "warm_up"),
+    "spike": ("clip", "lower_rate"),
+    "oscillation": ("lower_rate", "warm_up"),
+    "dead_layer": ("lower_rate", "warm_up", "activation", "new_seed"),
+    "dead_units": ("lower_rate", "activation"),
+    "saturation": ("lower_rate", "activation"),
+    "vanishing": ("activation", "raise_tenfold"),
+    "creeping": ("raise_rate", "raise_tenfold"),
+    "no_learning": ("raise_rate", "raise_tenfold", "more_capacity", "new_seed"),
+    "underfitting": ("more_capacity", "longer", "raise_tenfold"),
+    "never_predicted": ("balance_classes", "longer"),
+    "label_noise": ("smooth_labels", "weight_decay", "stop"),
+    "overfitting": ("weight_decay", "more_dropout", "with_dropout", "stop"),
+    "wrong_loss": ("usual_loss",),
+    "missing_normalisation": ("standardize",),
+    "bad_initialisation": ("usual_weights", "new_seed"),
+}
+
+LADDERS: Mapping[str, tuple[Rung, ...]] = {
+    rule: tuple(sorted((RUNGS[name] for name in names), key=lambda rung: rung.order)) for rule, names in _CHOSEN.items()
+}
+"""By problem, its remedies in the order in which they are tried. Other problems are told, and have none."""
+
+NEEDS_ROWS = frozenset(rule for rule, rungs in LADDERS.items() if RUNGS["skip_rows"] in rungs)
+"""Problems of windows for which rows are looked for before a remedy is chosen."""
+
+
+def next_rung(trouble: Trouble, tried: tuple[tuple[str, str], ...]) -> tuple[Rung, Changes] | None:
+    """The first remedy of the problem's ladder that may be tried (again) and has something to change."""
+    for rung in LADDERS.get(trouble.finding.rule, ()):
+        if not trouble.began_sound and rung.name != "skip_rows":
+            continue
+        if tried.count((trouble.finding.rule, rung.name)) < rung.times:
+            changes = rung.pull(trouble)
+            if changes is not None:
+                return rung, changes
+    return None
