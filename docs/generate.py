@@ -9,7 +9,7 @@ import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -102,8 +102,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
         yield "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |"
 
 
-def members(schema: Schema, *, hidden: Iterable[str] = ()) -> Iterator[str]:
-    """The members of an object as a table; nothing for one without any."""
+def members(schema: Schema, *, hidden: Iterable[str] = (), exact: Container[str] = ()) -> Iterator[str]:
+    """The members of an object as a table; nothing for one without any. Those that are `exact` are written as text."""
     shown = {name: one for name, one in schema.get("properties", {}).items() if name not in hidden}
     if not shown:
         yield "It has no members."
@@ -111,8 +111,17 @@ def members(schema: Schema, *, hidden: Iterable[str] = ()) -> Iterator[str]:
     required = schema.get("required", ())
     said = any("description" in one for one in shown.values())
     head = ("member", "values", "default", *(("what it is",) if said else ()))
+
+    def cell(name: str, one: Schema) -> str:
+        return values_of(one).replace("text", "figure") if name in exact else values_of(one)
+
     rows = (
-        (f"`{name}`", values_of(one), default_of(one, name, required), *((one.get("description", ""),) if said else ()))
+        (
+            f"`{name}`",
+            cell(name, one),
+            default_of(one, name, required),
+            *((one.get("description", ""),) if said else ()),
+        )
         for name, one in shown.items()
     )
     yield from table(head, rows)
@@ -195,7 +204,8 @@ def events() -> Iterator[str]:
     yield from ("# Events", "", NOTE, "")
     yield "What stands in a log, by who says it. Around each is an envelope (`docs/log-format.md`); here is its data."
     yield "The number behind the name is the version that is written now; older ones are read for ever. `swarm events S"
-    yield "--json` prints them, `swarm asyncapi` gives the same as a document for programs."
+    yield "--json` prints them, `swarm asyncapi` gives the same as a document for programs. A `figure` is a number"
+    yield "that JSON holds as exact hexadecimal text (`0x1.8p+1`); in Python it is a float."
     lanes = dict.fromkeys(lane for _, lanes in spoken for lane in lanes or (ANYBODY,))
     told: set[str] = set()
     values: list[str] = []
@@ -204,6 +214,10 @@ def events() -> Iterator[str]:
         yield from ("", f"## {'any role' if lane == ANYBODY else lane}", "")
         if about:
             yield from (paragraphs(about).partition("\n\n")[0], "")
+        mine = [event for event, said_by in spoken if lane == (said_by or (ANYBODY,))[0]]
+        for module in dict.fromkeys(event.__module__ for event in mine):
+            names = ", ".join(event.__name__ for event in mine if event.__module__ == module)
+            yield from (f"In Python: `from {module} import {names}`", "")
         for event, said_by in spoken:
             if lane not in (said_by or (ANYBODY,)):
                 continue
@@ -216,7 +230,8 @@ def events() -> Iterator[str]:
             yield from (f"### {event.wire}", "", paragraphs(schema.get("description", "")), "")
             yield f"Version {event.version()}. Heard by {', '.join(hearers) or 'no agent; it is folded'}."
             yield ""
-            yield from members(schema)
+            exact = {name for name, one in event.model_fields.items() if "float" in str(one.annotation)}
+            yield from members(schema, exact=exact)
             yield ""
             values += definitions(schema, known, told)
     yield from ("## Values", "", "What fields of several events hold.", *values)
@@ -355,6 +370,8 @@ HANDED = {
 def python() -> Iterator[str]:
     """Every public name of `stigmergy` with its signature and what it says of itself."""
     import stigmergy
+    from contracts.session import SessionState
+    from contracts.training import TrainingState
     from runtime.engine.facts import Column, Facts
     from runtime.engine.random_keys import Draw
 
@@ -380,6 +397,12 @@ def python() -> Iterator[str]:
         yield from ("", f"## {title}")
         for name in names:
             yield from object_page(name, found[name])
+    yield from ("", "## What an agent reads of a session", "")
+    yield "`wakeup.session` and `wakeup.now` are a `SessionState`. In it `kind.name` is training, trial, search, export,"
+    yield "audit or proof, `training` a `TrainingState`: its `best.values` and `evaluations[-1].values` are metrics by"
+    yield "name (floats). Fields that are events have the members that [events.md](events.md) lists."
+    for handed in (SessionState, TrainingState):
+        yield from object_page(handed.__name__, handed)
     yield from ("", "## What a workload is handed and gives", "")
     yield "No import is needed for these; for annotations they are names of `runtime.engine.workload`."
     for name, (form, text) in HANDED.items():

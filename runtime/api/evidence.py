@@ -167,8 +167,11 @@ def trace(context: HomeContext, name: str, wish: RowWish | int) -> RowAnswer | S
     """Which steps of a session, or of one in a bundle, saw a row; or which rows a step saw."""
     with open_subject(context, name) as subject:
         from runtime.log.archive import Archive
+        from runtime.replay.audit_subject import missing_rows
         from runtime.views.trace import Trace
 
+        if subject.home is None and (lacking := missing_rows(subject.kept.history.state, subject.blobs)):
+            raise NotFound(f"{name} does not tell: {lacking}.", cure="Trace in its home, or a bundle with rows.")
         tracer = Trace.of(subject.kept.history, subject.blobs, Archive(context.home) if subject.home else None)
         return tracer.step(wish) if isinstance(wish, int) else tracer.row(wish.row, wish.limit)
 
@@ -195,14 +198,14 @@ def anchor(context: HomeContext, name: str, where: str | Path) -> Anchor:
     return Anchor(history.id, path, head.size, head.root.hex(), history.state.sealed is not None)
 
 
-def report(stored: StoredSession) -> Page:
-    """The page about a session: how it went, and everything that it left."""
+def report(stored: StoredSession, bundle: str = "") -> Page:
+    """The page about a session: how it went, and everything that it left; `bundle` is the file it was read from."""
     from runtime.views.session_page import report_page
     from runtime.views.session_record import SessionRecord
 
     history = stored.history
     record = SessionRecord.of(history.state, history.facts)
-    return report_page(history.state, record, stored.admission.root)
+    return report_page(history.state, record, stored.admission.root, bundle=Path(bundle).name)
 
 
 def bundle(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from contracts.errors import InvalidInput, NotFound, NotVerified
 from runtime.api.children import ask_child
-from runtime.api.session_source import read_stored
+from runtime.api.session_source import is_bundle, read_stored
 
 if TYPE_CHECKING:
     from contracts.session import SessionState
@@ -82,6 +82,9 @@ def _find_checkpoint(context: HomeContext, name: str) -> tuple[SessionState | No
     from bus.blobs import DirectoryBlobs
     from runtime.model import checkpoints as known
 
+    if is_bundle(name):
+        cure = "Unpack it (unzip), and name a file of its folder blobs, which `swarm bundle S --checkpoints` fills."
+        raise InvalidInput(f"{name!r} is a bundle, no checkpoint.", cure=cure, path=name)
     if Path(name).is_file():
         return None, {"path": str(Path(name).absolute())}
     session, colon, which = name.rpartition(":")

@@ -167,6 +167,15 @@ BEGINS, ENDS = b"PK\x03\x04", b"PK\x05\x06"
 _TAIL = 64
 
 
+def is_bundle(name: str) -> bool:
+    """Whether the name is the path of a file that is a ZIP archive, as bundles are."""
+    try:
+        with Path(name).open("rb") as file:
+            return file.read(len(BEGINS)) == BEGINS
+    except (OSError, ValueError):
+        return False
+
+
 @contextmanager
 def audit_source(
     context: HomeContext, name: str, root: str, notes: Notes, *, again: bool

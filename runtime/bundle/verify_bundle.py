@@ -114,8 +114,10 @@ def members_of(data: memoryview) -> dict[str, memoryview]:
         size = SIZES.unpack(data[begin - SIZES.size : begin])[2]
         content = data[begin : begin + size]
         crc = zlib.crc32(content)
-        same = bytes(data[place:begin]) == local_header(name, size, crc) and len(content) == size
-        need(same, f"byte {place}: the header or the content of {name!r} is not as it was written")
+        found_header, header = bytes(data[place:begin]), local_header(name, size, crc)
+        at = next((n for n in range(len(header)) if found_header[n : n + 1] != header[n : n + 1]), 0)
+        about = f"the header or the content of {name.decode(errors='replace')!r}"
+        need(found_header == header and len(content) == size, f"byte {place + at}: {about} is not as it was written")
         try:
             members[name.decode()] = content
         except UnicodeDecodeError:

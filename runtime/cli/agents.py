@@ -60,10 +60,12 @@ def agents_page(agents: list[Json]) -> str:
     """Agents as the text that `swarm agents` prints: a paragraph for each."""
     lines = []
     for agent in agents:
+        own = [f"    says   what it likes, in its own lane guest_{agent['name']}"] if agent["guest"] else []
         state = "ready" if agent["ready"] else ("starting" if agent["running"] else "down")
         state = f"guest, {state}" if agent["guest"] else state
         lines.append(f"{style(agent['name'], bold=True)} ({state}): {agent['about']}")
         lines += [f"    {what}  {', '.join(agent[what])}" for what in ("hears", "says") if agent[what]]
+        lines += own
     return "\n".join(lines)
 
 
@@ -85,7 +87,9 @@ def agent_new(call: Call, *, name: str, source: str | None, hears: tuple[str, ..
     """
     from runtime.node import roster
 
-    names = [*hears, *(_hears(roster.load(source)) if source else ())]
+    kind = roster.load(source) if source else None
+    names = [*hears, *(_hears(kind) if kind else ())]
+    _warn_of_silence(call, kind)
     for unknown, nearest in misheard(hears):
         call.note(f"Nobody of ours says {unknown!r}; did you mean {nearest!r}?")
     made = call.ask("admit", name=name, hears=names) | {"hears": names}
@@ -100,6 +104,7 @@ def agent_run(call: Call, *, which: str, name: str | None) -> None:
     """Run one agent here until Ctrl-C: a built-in role beside a host, or a guest from its file.
 
     A guest needs no home: --creds names the file that `swarm agent new` wrote, and --url another address of the bus.
+    Where the swarm of this home runs, it is told what the guest hears now: start it again after a change.
     """
     from contracts.roles import BUILT_IN
     from runtime.commands.guests import credentials
@@ -112,6 +117,12 @@ def agent_run(call: Call, *, which: str, name: str | None) -> None:
     if own not in BUILT_IN and here and credentials(call.home, own).exists():
         # The swarm of this home knows the guest, and is told again what it hears.
         call.ask("admit", name=own, hears=_hears(kind))
+        lane, roster_lines = f"guest_{own}", call.ask("status")["roster"]
+        if seen := [one["seen"] for one in roster_lines if one["name"] == lane and one["seen"] < SILENT_SECONDS]:
+            call.note(
+                f"Another {own!r} was heard {min(seen):.0f} s ago. Two at once share the work: each event wakes one."
+            )
+    _warn_of_silence(call, kind)
 
     def tell(agent: AgentIdentity) -> None:
         says = [event.wire for event in kind.says()]
@@ -119,6 +130,18 @@ def agent_run(call: Call, *, which: str, name: str | None) -> None:
         call.result(value, f"{kind.__name__} listens at {agent.url} and speaks in lane {agent.lane}. Ctrl-C ends it.")
 
     call.wait(single_agent.run_agent(call.settings, own, kind, ready=tell))
+
+
+def _warn_of_silence(call: Call, kind: type[Agent] | None) -> None:
+    """Say which handlers can say nothing, because what they hear ends the session."""
+    from contracts.ledger import SessionSealed
+
+    for handler in kind.handlers if kind else ():
+        if SessionSealed in handler.hears and handler.says:
+            call.note(
+                f"{handler.name!r} answers session.sealed, and a sealed session stores no answer: "
+                "answer an earlier event, such as training.completed, or return nothing."
+            )
 
 
 def misheard(names: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -144,7 +167,10 @@ agent.add_command(agent_run)
 @shared
 @click.pass_context
 def dlq(context: click.Context, /, **options: Any) -> None:
-    """Show recorded handler failures and messages that are no facts (with no swarm up, those in the files)."""
+    """Show what built-in handlers gave up, and messages that are no facts (with no swarm up, those in the files).
+
+    What guests gave up is not listed: it stands in the sessions, `swarm events S --name handler.failed`.
+    """
     if context.invoked_subcommand is None:
         calling(_list_failures)(**options)
     else:
@@ -184,7 +210,10 @@ def failures_page(failures: Json) -> str:
         [row["failure"], row["session"], f"{row['role']}.{row['handler']}", row["error"]] for row in failures["letters"]
     ]
     voids = [[str(row["seq"]), row["reason"], row["subject"], row["detail"]] for row in failures["voids"]]
-    blocks = [table(("failure", "session", "handler", "error"), letters) if letters else "No handler has given up."]
+    none = (
+        "No built-in handler has given up. Guests' failures are in the sessions: swarm events S --name handler.failed"
+    )
+    blocks = [table(("failure", "session", "handler", "error"), letters) if letters else none]
     blocks += [table(("seq", "void because", "subject", "detail"), voids) if voids else "Every message was admitted."]
     return "\n\n".join(blocks)
 

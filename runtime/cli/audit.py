@@ -79,8 +79,10 @@ def audit(
 
     The other modes do that too, and then compute spans of the training again and compare every bit. The path of an
     existing file is a bundle; it is verified from its own bytes, without a home. Exit code 0 when everything holds, 3
-    when something does not, or cannot be compared on this machine. An audit writes nothing; with --in-swarm it is
-    a session that every trainer of the swarm takes part in, and that ends with the same verdict.
+    when something does not, or cannot be compared on this machine. An audit leaves nothing behind: what it has found
+    is kept until its end (in work/audits of the home, or beside the bundle as FILE.audit), from where it goes on after
+    an interruption. With --in-swarm it is a session that every trainer of the swarm takes part in, and that ends with
+    the same verdict.
     """
     if in_swarm:
         # Trainers trust their homes' pins and codes, and share out their cores.

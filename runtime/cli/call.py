@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from contracts.errors import NotFound
 from runtime.api.home_context import HomeContext
 from runtime.cli import interrupts
 from runtime.cli.output import say
@@ -120,7 +121,16 @@ def calling(function: Callable[..., Any]) -> Callable[..., Any]:
         remember(own)
         meta = click.get_current_context().meta
         options: Json = {key: meta.get(f"swarm.{key}") for key in _NAMES}
-        return function(Call(**(options | {"as_json": bool(options["as_json"])})), **parameters)
+        try:
+            return function(Call(**(options | {"as_json": bool(options["as_json"])})), **parameters)
+        except NotFound as error:
+            name = str(parameters.get("session", ""))
+            from runtime.api.session_source import is_bundle
+
+            if not is_bundle(name) or not error.message.startswith("there is no session"):
+                raise
+            message = f"{name!r} is a bundle, and this command takes a session of a home."
+            raise NotFound(message, cure="Bundles are for: swarm audit, report, diff and trace.", path=name) from error
 
     return run
 

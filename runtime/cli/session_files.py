@@ -57,18 +57,19 @@ def report(call: Call, *, session: str, out: Path | None) -> None:
     request.yaml and the curves as pictures. The path of an existing file is a bundle, of which nothing but the page
     is made. The same session gives the same bytes.
     """
+    named = Path(session).is_file()
     stored = read_session(call, session)
     history = stored.history
 
     answer: Json = {"session": history.id}
-    if out is None and not Path(session).is_file():
+    if out is None and not named:
         made = call.wait(_write_report(call, history.id, stored.admission.root))
         folder = Path(made.path).parent
         files = {"metrics": str(folder / "metrics.json"), "request": str(folder / "request.yaml")}
         answer |= {"path": made.path, "html": made.html, **files, "plots": made.plots}
     elif out is not None:
         answer |= {"path": str(out)}
-    answer_page(call, answer, lambda: evidence.report(stored), out, title=True)
+    answer_page(call, answer, lambda: evidence.report(stored, bundle=session if named else ""), out, title=True)
     if "html" in answer:
         call.note(f"Wrote {answer['html']}")
 
@@ -83,8 +84,8 @@ async def _write_report(call: Call, session: str, root: str) -> WrittenReport:
 @command("bundle")
 @session_argument
 @click.option("-o", "--output", "out", metavar="FILE", required=True, help="Where to write.")
-@click.option("--checkpoints", is_flag=True, help="Put in every checkpoint that is kept.")
-@click.option("--dataset", is_flag=True, help="Put in the prepared rows.")
+@click.option("--checkpoints", is_flag=True, help="Put in every checkpoint that is kept: they are compared too.")
+@click.option("--dataset", is_flag=True, help="Put in the prepared rows: then the training can be computed again.")
 @click.option("--exports", is_flag=True, help="Put in the exported models.")
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 def bundle(call: Call, *, session: str, out: str, checkpoints: bool, dataset: bool, exports: bool, force: bool) -> None:
@@ -103,6 +104,9 @@ def bundle(call: Call, *, session: str, out: str, checkpoints: bool, dataset: bo
         "bytes": made.bytes,
         "sections": list(made.sections),
     }
+    for name in sections:
+        if name not in made.sections:
+            call.note(f"There is nothing for --{name}: this session has none.")
     if made.older:
         call.note("The program inside is older than this software; what it does not know, `swarm audit FILE` does.")
     rows = [("bundle", str(made.path)), ("session", made.session), ("bytes", str(made.bytes)), ("sha256", made.digest)]

@@ -215,7 +215,7 @@ class Supervisor:
                 of_the_seal = isinstance(wakeup.fact.event, SessionSealed)
                 if wakeup.now.sealed and (isinstance(error, Refused) or not of_the_seal):
                     log.warning(
-                        "too late: a sealed session stores no answer",
+                        "too late: a sealed session stores no answer; answer an earlier event",
                         role=self.role,
                         session=wakeup.history.id,
                         handler=handler.name,

@@ -17,7 +17,7 @@ from blake3 import blake3
 from pydantic import TypeAdapter, ValidationError
 
 from bus.disk import make_directory, write_file
-from contracts.errors import ChildDied, OutOfMemory, SwarmError
+from contracts.errors import ChildDied, OutOfMemory, SwarmError, count_of
 from contracts.findings import AuditedMachine, SpanDivergence
 from runtime.home.workloads import WorkloadEntry
 from runtime.jobs import process
@@ -173,7 +173,7 @@ class AuditRunner:
                     bad.append(span.number)
                 outcome = "could not be computed" if found.problem else "same bits"
                 outcome = "DIFFERS" if found.divergence else outcome
-                self._tell(f"{len(results)} of {len(chosen)} spans, {span.name}: {outcome}")
+                self._tell(f"{len(results)} of {count_of(len(chosen), 'span')}, {span.name}: {outcome}")
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(min(self.asked.workers or spans_at_once(self._machine), len(waiting))):

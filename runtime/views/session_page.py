@@ -66,8 +66,11 @@ def glance_page(session: SessionState, record: SessionRecord) -> Page:
     )
 
 
-def report_page(session: SessionState, record: SessionRecord, root: str = "") -> Page:
-    """The whole report; `root` is the fingerprint of the root key that was pinned when the log was admitted."""
+def report_page(session: SessionState, record: SessionRecord, root: str = "", bundle: str = "") -> Page:
+    """The whole report; `root` is the fingerprint of the root key that was pinned when the log was admitted.
+
+    `bundle` names the file that the session was read from, if it was one.
+    """
     name = session.request.get("name", "") or session.kind.name
     lead = f"{session.kind.name} {session.id}, requested {session.requested_at[:19]}Z"
     sections: list[tuple[str, Sequence[Block]]] = [
@@ -87,7 +90,7 @@ def report_page(session: SessionState, record: SessionRecord, root: str = "") ->
         ("Data", _data(session)),
         ("Request", _request(session)),
         ("Provenance", _provenance(session, root)),
-        ("How to check this", _check(session)),
+        ("How to check this", _check_bundle(bundle, session) if bundle else _check(session)),
     ]
     parts = [PageSection(title, tuple(blocks), folded=title in FOLDED) for title, blocks in sections if blocks]
     return Page(str(name), lead, (*_overview(session), *parts))
@@ -406,6 +409,18 @@ def _provenance(session: SessionState, root: str) -> list[Block]:
     if session.training.resources:
         rows.append(("resources", sentence(session.training.resources)))
     return [key_figures(*rows)]
+
+
+def _check_bundle(bundle: str, session: SessionState) -> list[Block]:
+    lines = [
+        f"swarm audit {bundle} --root FP      every event signed, chained and in the sealed tree, by keys of that root"
+    ]
+    if session.training.claim:
+        lines.append(
+            f"swarm audit {bundle} --root FP --mode full      computed again, if it was bundled with --dataset"
+        )
+    where = "Where the bundle is; FP is the root key's fingerprint, which the owner of the swarm tells (`swarm keys`):"
+    return [Text(where), Text("\n".join(lines), code=True)]
 
 
 def _check(session: SessionState) -> list[Block]:
