@@ -398,9 +398,9 @@ def python() -> Iterator[str]:
         for name in names:
             yield from object_page(name, found[name])
     yield from ("", "## What an agent reads of a session", "")
-    yield "`wakeup.session` and `wakeup.now` are a `SessionState`. In it `kind.name` is training, trial, search, export,"
-    yield "audit or proof, `training` a `TrainingState`: its `best.values` and `evaluations[-1].values` are metrics by"
-    yield "name (floats). Fields that are events have the members that [events.md](events.md) lists."
+    yield "`wakeup.session` and `wakeup.now` are a `SessionState`: its `kind.name` is training, trial, search, export,"
+    yield "audit or proof, its `training` a `TrainingState` with the metrics by name (floats) in `best.values` and"
+    yield "`evaluations[-1].values`. Fields that are events have the members that [events.md](events.md) lists."
     for handed in (SessionState, TrainingState):
         yield from object_page(handed.__name__, handed)
     yield from ("", "## What a workload is handed and gives", "")

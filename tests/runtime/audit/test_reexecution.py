@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from runtime.replay.audit_subject import AuditSubject, machine_of
 from runtime.replay.jobs import Conditions, MachineIdentity
 from runtime.replay.spans import session_spans
 from runtime.replay.steps import rebuild_weights
-from runtime.replay.verdict import ReplayVerdict
+from runtime.replay.verdict import ReplayVerdict, detection
 from runtime.views.answer_pages import span_rows
 from tests.harness import crew, kill_child, killed, small_request, until_ended, until_said
 from tests.runtime.audit.court import CODE, Court, audited, material
@@ -338,6 +339,10 @@ def test_the_chances_of_a_lot_are_told_in_words(court: Court) -> None:
     told = dict.fromkeys(value for name, value in span_rows(court.found[f"seed {court.unlucky}"]) if name == "chance")
     assert "if 10% of all spans were wrong, one of these would be with a chance of 10.0%" in told
     assert any(one.startswith("if a single span were wrong, it would be one of these") for one in told)
+    idle = replace(court.found[f"seed {court.unlucky}"], detection=detection(0, 5))
+    assert [value for name, value in span_rows(idle) if name == "chance"] == [
+        "nothing was computed again, so no wrong span would be found"
+    ]
 
 
 async def test_a_claim_with_a_key_that_nobody_knows_is_not_comparable_and_the_key_is_named(court: Court) -> None:

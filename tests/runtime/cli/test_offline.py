@@ -18,6 +18,7 @@ from runtime.cli.main import swarm
 from runtime.cli.output import plain
 from runtime.host.local_swarm import home_lock
 from tests.runtime.recorded_home import RecordedHome, claimed, window
+from tests.runtime.recorded_session import full_session
 
 STATE_KEYS = {"session", "kind", "state", "step", "epoch", "weights_digest", "metrics", "artifacts", "wall_s"}
 AUDIT_KEYS = {
@@ -291,6 +292,65 @@ def test_admitted_guests_are_listed_among_the_agents(recorded: RecordedHome):
     assert found["trainer"]["hears"] == ["session.requested", "cancel.requested", "dataset.prepared"]
     assert found["trainer"]["running"] is False
     assert found["ant"]["guest"] is True
+    told = run(recorded, "agents").stdout
+    assert told.endswith("says   what it likes, in its own lane guest_ant\n")
+    assert "Guests' failures are in the sessions: swarm events S --name handler.failed" in run(recorded, "dlq").stdout
+
+
+def test_a_guest_that_answers_the_seal_is_told_that_nothing_is_stored_of_it(recorded: RecordedHome, tmp_path: Path):
+    source = tmp_path / "late.py"
+    source.write_text(LATE)
+    done = run(recorded, "agent", "run", str(source))
+    assert done.exit_code == 4, "it was never admitted"
+    (told,) = [line for line in done.stderr.splitlines() if "session.sealed" in line]
+    assert told.startswith("'answer' answers session.sealed, and a sealed session stores no answer: answer an earlier")
+
+
+LATE = """
+from contracts.ledger import SessionSealed
+from stigmergy import Agent, Event, on
+
+class LateSaid(Event, wire="late.said"):
+    text: str
+
+class Late(Agent):
+    @on
+    async def answer(self, sealed: SessionSealed) -> LateSaid:
+        return LateSaid(text=sealed.root)
+
+    @on
+    async def look(self, sealed: SessionSealed) -> None: ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["show", "b.zip"], 4, "Bundles are for: swarm audit"),
+        (["events", "b.zip"], 4, "Bundles are for: swarm audit, report, diff and trace."),
+        (["replay", "b.zip"], 4, "'b.zip' is a bundle"),
+        (["predict", "b.zip", "rows.csv"], 4, "'b.zip' is a bundle"),
+        (["inspect", "b.zip"], 2, "name a file of its folder blobs"),
+        (["trace", "b.zip", "--row", "1"], 4, "a bundle has them when it was made with `swarm bundle S --dataset`"),
+        (["show", "text"], 4, "there is no session 'text'"),
+        (["report", "b.zip"], 0, "swarm audit b.zip --root FP --mode full"),
+    ],
+)
+def test_a_bundle_is_told_from_a_session_with_what_takes_one(
+    recorded: RecordedHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, said: str
+):
+    monkeypatch.chdir(tmp_path)
+    made = run(recorded, "bundle", full_session(recorded), "-o", "b.zip")
+    assert made.exit_code == 0, made.output
+    Path("text").write_text("no bundle")
+    done = run(recorded, *arguments)
+    assert (done.exit_code, said in f"{done.stdout}{done.stderr}".replace("\n", " ")) == (code, True), done.output
+    assert "/tmp" not in done.stderr
+
+
+def test_a_bundle_says_which_wish_there_was_nothing_for(recorded: RecordedHome, tmp_path: Path):
+    done = run(recorded, "bundle", recorded.trained(seal=True), "-o", str(tmp_path / "b.zip"), "--dataset")
+    assert (done.exit_code, done.stderr) == (0, "There is nothing for --dataset: this session has none.\n")
 
 
 def test_down_with_nothing_up_is_0(recorded: RecordedHome):

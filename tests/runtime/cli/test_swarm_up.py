@@ -262,6 +262,11 @@ def test_a_guest_is_admitted_runs_alone_and_is_recorded(up: Home):
     try:
         assert guest.stdout is not None
         assert "guest_counter" in guest.stdout.readline()
+        second = up.start("agent", "run", str(source))
+        assert second.stderr is not None
+        assert "Another 'counter' was heard" in second.stderr.readline()
+        second.send_signal(signal.SIGTERM)
+        second.communicate(timeout=20)
         session = up.ask("submit", str(up.request), "--set", "name=counted")["session"]
         up.ask("wait", session)
         until(lambda: up.run("events", session, "--lane", "guest_counter")[1] != "")
