@@ -788,9 +788,7 @@ def left_out(part: str, named: dict[str, dict[str, str]]) -> str:
     if part == "dataset" and named["manifest"]:
         return "dataset: its rows are not in the bundle" + (", nor what they are called" if named[part] else "")
     count = len(named[part])
-    return (
-        f"{part}: {number(count, 'is', 'are')} not in the bundle; the log has what their bytes hash to" if count else ""
-    )
+    return f"{part}: {number(count, 'is', 'are')} not in the bundle; the log has the digests" if count else ""
 
 
 def check_manifest(raw: bytes, root: str) -> dict[str, list[str]]:

@@ -128,7 +128,7 @@ def check_page(answer: Json) -> str:
     steps = f"{count_of(answer['steps_total'], 'step')} of {answer['step_ms']} ms"
     rows += [
         ("model", f"{answer['parameters']} parameters; first batch: loss {answer['loss']:.4g}"),
-        ("runs on", f"{answer['device']}, {answer['threads']} thread(s)"),
+        ("runs on", f"{answer['device']}, {count_of(answer['threads'], 'thread')}"),
         ("time", f"{steps}, about {duration(answer['estimate_s'])}"),
         ("memory", f"{size(answer['memory_bytes'])}; {size(answer['checkpoint_bytes'])} per checkpoint"),
     ]

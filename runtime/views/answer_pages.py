@@ -53,7 +53,10 @@ def session_page(summary: SessionReply) -> Page:
         ("kind", f"{summary['kind']} {summary.get('name', '')}".rstrip()),
         ("fork of", fork_of(summary.get("fork"))),
         ("verdict", verdict_phrase(summary.get("verdict") or "")),
-        ("step", f"{summary['step']}{total} (epoch {summary['epoch']}, {summary.get('segments', 1)} segment(s))"),
+        (
+            "step",
+            f"{summary['step']}{total} (epoch {summary['epoch']}, {count_of(summary.get('segments', 1), 'segment')})",
+        ),
         ("metrics", metrics_text(summary["metrics"]) + best),
         ("last", f"{metrics_text(last['metrics'])}  (at step {last['step']})" if last else ""),
         ("weights", summary["weights_digest"]),

@@ -96,8 +96,8 @@ def test_the_program_inside_lists_as_much_unchecked(recorded: RecordedHome, tmp_
     ]
     assert verify_bundle.findings(every.path, recorded.fingerprint)["unchecked"] == everywhere
     assert verify_bundle.findings(some.path, recorded.fingerprint)["unchecked"] == [
-        "exports: 2 are not in the bundle; the log has what their bytes hash to",
-        "checkpoints: 5 are not in the bundle; the log has what their bytes hash to",
+        "exports: 2 are not in the bundle; the log has the digests",
+        "checkpoints: 5 are not in the bundle; the log has the digests",
         "dataset: its rows are not in the bundle, nor what they are called",
         *everywhere,
     ]
