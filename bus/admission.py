@@ -16,8 +16,6 @@ by a lane that has no say in it, is a fact of type `Unknown`, so that every vers
              in a queue `queue.closed`, last in its append
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

@@ -3,8 +3,6 @@
 A blob's name is the BLAKE3 of its bytes in lower-case hex; what arrives under a name is checked against it.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import re

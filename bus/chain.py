@@ -4,8 +4,6 @@ The writer's side of what `bus.admission` checks: `laneseq` counts the admitted 
 SHA-256 of the admitted body before, and each append carries one signature, on its last event.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

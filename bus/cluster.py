@@ -5,8 +5,6 @@ python -m bus.cluster provision --keys DIR --url URL,URL --replicas 3     once t
 python -m bus.cluster accounts [--guest NAME=UKEY ...] [--person NAME=UKEY=ask,decide ...]   deploy/accounts.conf
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import secrets

@@ -1,7 +1,5 @@
 """The server's configuration as text, made from `Users` and `bus.rights`; it starts nothing and writes no file."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What is carried and not kept, over core NATS: telling, asking, hearing, answering."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator

@@ -1,7 +1,5 @@
 """One stored message read as an event, or refused with a reason; its place in a lane is judged by `bus.admission`."""
 
-from __future__ import annotations
-
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

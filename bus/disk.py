@@ -1,7 +1,5 @@
 """What it takes to have something on disk for good, and to say clearly that there is no room for it."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import stat

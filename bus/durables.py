@@ -3,8 +3,6 @@
 A role's wake-ups come from its durable one at a time, and one is retired when the server has heard so.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The continuous file copy of a session's log, open for appending; it outlives the broker. Format: `bus.records`."""
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import os

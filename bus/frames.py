@@ -3,8 +3,6 @@
 What is too large or misnamed is refused before anything is sent: the same for the server and for the log in memory.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Very many ids and a number for each, in about twenty-three bytes: what a long session may not repeat."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 

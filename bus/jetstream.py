@@ -4,8 +4,6 @@ nats-py keeps the socket, the handshake and the reconnects; messages are framed 
 lose the client to one oversized message, hide denials behind timeouts, and queue facts while it is disconnected.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import itertools

@@ -4,8 +4,6 @@ A signature is Ed25519 over a fixed prefix and the SHA-256 of the body, written 
 Its text is canonical: a body has at most one header value that verifies under a signature's bytes.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import hashlib

@@ -4,8 +4,6 @@ Same promises as over JetStream and the same conformance suite; what it has not:
 life after the process. One `MemoryBus` is shared by all who talk to each other.
 """
 
-from __future__ import annotations
-
 import asyncio
 import bisect
 import contextlib

@@ -3,8 +3,6 @@
 An nkey is Ed25519 behind a base32 coat: prefix bytes that say what it is, the 32 bytes, and a CRC-16.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import os

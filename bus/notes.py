@@ -10,8 +10,6 @@
 The text above the empty line is what is signed. Reading is strict: one note has one spelling.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import hashlib

@@ -5,8 +5,6 @@ not a fact (commands and their replies, telemetry, presence). `bus.memory` and `
 and pass the same conformance suite.
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """What the operating system says about one process: Linux in /proc, others through `ps`. It starts and ends none."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from pathlib import Path

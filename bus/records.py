@@ -12,8 +12,6 @@ change it. So a reader that has judged a record leaves its leaf in the session's
 that leaf.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -4,8 +4,6 @@ One server per home. Spawn it from the thread that lives as long as the host doe
 when that thread ends. A server left over by a host that died otherwise is known by pid and start time (`ServerRecord`).
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import ctypes

@@ -1,7 +1,5 @@
 """Signs commands, and tells from the keyring whether a signed command is what its signer wanted."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Mapping
 

@@ -14,8 +14,6 @@ Each batch names the sequence before every record, so a gap shows. A follower as
 something new, and now and then without a hint, because the feed is not the log.
 """
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import contextlib

@@ -11,8 +11,6 @@
 `pp`, the partition and generation of a session, is the part of its id before the first hyphen.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """What the checkpoint keeper says: what is kept, as what, and what was let go or found broken."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from contracts.event import Event, Hex64

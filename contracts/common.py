@@ -1,7 +1,5 @@
 """What any role may say about its own work."""
 
-from __future__ import annotations
-
 import signal as signals
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """What the data manager says: a dataset is ready, or why it is not."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field, JsonValue

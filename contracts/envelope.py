@@ -6,8 +6,6 @@ is read by one pattern for everything before the data and one validator for the 
 read by the slower ways, with the same result.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable

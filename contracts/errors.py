@@ -23,8 +23,6 @@
 Every error names the value and says the cure; `code` is stable and machine-readable.
 """
 
-from __future__ import annotations
-
 import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What the exporter says: a model left the swarm, proven equal to the one that was trained, or was refused."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from typing import Self

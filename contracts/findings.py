@@ -3,8 +3,6 @@
 Members that older versions of this software did not have stay absent in what it told, so they have defaults.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

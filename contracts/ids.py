@@ -1,7 +1,5 @@
 """Identities: sessions, events, and digests as strings. Chance and time come in as arguments."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import os

@@ -5,8 +5,6 @@ from the sequence of the event that admitted it up to the one that rotated or re
 that holds the keyring; every partition holds a keyring session of its own, under the same root.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

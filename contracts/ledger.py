@@ -1,7 +1,5 @@
 """What the ledger says: the tree over a session so far, what it had to waive, and the seal."""
 
-from __future__ import annotations
-
 from contracts.event import Event, Hex64
 from contracts.roles import LEDGER
 

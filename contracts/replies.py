@@ -1,7 +1,5 @@
 """What is answered to commands: the bodies of replies when the answer is yes. Light to import, unlike the commands."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field

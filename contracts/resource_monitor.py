@@ -1,7 +1,5 @@
 """What the resource monitor says: what a session cost, and when something runs short."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

@@ -4,8 +4,6 @@ Rights and accounts on the server, who signs, who is run by a host, which agents
 follow from `ROLES`. A lane of a guest is `guest_` and its name.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -4,8 +4,6 @@ Restart, resume, the command line, the page, `show --at` and audits all run `adv
 I/O. What sessions of one kind alone have is folded by that kind (`contracts.kind`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any

@@ -5,8 +5,6 @@ the command), a time and a nonce, and the exact bytes of the body. So it is wort
 swarm or time. `bus.signed_commands` makes and verifies it.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Annotated

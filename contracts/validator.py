@@ -1,7 +1,5 @@
 """What the validator says: how good a checkpoint is, judged apart from the training."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import ConfigDict, Field

@@ -9,6 +9,7 @@ import inspect
 import re
 import sys
 import textwrap
+import typing
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -477,7 +478,10 @@ def plain(value: Any) -> bool:
 
 
 def annotation(given: Any) -> str:
-    return given if isinstance(given, str) else getattr(given, "__name__", str(given))
+    """A type as a file writes it that imports its names from their modules."""
+    if isinstance(given, str) or (inspect.isclass(given) and not typing.get_args(given)):
+        return given if isinstance(given, str) else given.__name__
+    return re.sub(r"\b(?:[a-z_]\w*\.)+", "", str(given))
 
 
 def diagnosis() -> Iterator[str]:

@@ -5,8 +5,6 @@ session.metrics()                             a table: one row per recorded step
 model = stigmergy.load(session, "best")       a torch module, every digest verified
 """
 
-from __future__ import annotations
-
 import os
 from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any

@@ -1,7 +1,5 @@
 """Records checkpoints as stored once they were read back; records what is not needed as pruned, then deletes it."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from datetime import datetime
 

@@ -1,7 +1,5 @@
 """The job that reads one checkpoint back: its bytes, its roots, its step; sound, it is held for its session."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

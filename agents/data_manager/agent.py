@@ -1,7 +1,5 @@
 """Answers every session that needs data, with a dataset or with every reason against it. The work is in a job."""
 
-from __future__ import annotations
-
 import asyncio
 from contextlib import suppress
 from typing import Any, ClassVar

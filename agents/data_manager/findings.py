@@ -1,7 +1,5 @@
 """What is noticed about rows: each kind with its count and first places, and a list of all that were set aside."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path

@@ -3,8 +3,6 @@
 Equal rows are found in bounded memory: by a key of 64 bits per row, and then by a look at the rows themselves.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """What every source of rows is given and gives; and of its file: the digest, whether it has changed, its library."""
 
-from __future__ import annotations
-
 import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized

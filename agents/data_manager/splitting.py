@@ -1,7 +1,5 @@
 """Which rows train, validate and test: a pure function of the split section and the rows' classes, groups or times."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from agents.data_manager.source import Places, unusable

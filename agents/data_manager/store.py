@@ -3,8 +3,6 @@
 A dataset appears under its root complete or not at all; the index is written last. A damaged one is made again.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import json

@@ -3,8 +3,6 @@
 What the source calls the rows of each split is kept as blobs: the rows themselves do not know where they came from.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Answers every wish for a file with the file and its proof, or with a refusal and its cure; it computes nothing."""
 
-from __future__ import annotations
-
 import asyncio
 import shutil
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Which files are to be made of which checkpoint, decided from the fold alone. Nothing is read or written here."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -3,8 +3,6 @@
 Restarted, a search goes on where its log ends: trials are sessions of their own, and their ids follow from its own.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Never, TypeVar
 

@@ -1,7 +1,5 @@
 """Reads a range test's curve: where the loss falls fastest, and where training breaks. Pure."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

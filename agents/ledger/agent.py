@@ -1,7 +1,5 @@
 """The ledger: signs a note of each session's events, waives duties of silent roles, and seals ended sessions."""
 
-from __future__ import annotations
-
 import asyncio
 from contextlib import suppress
 

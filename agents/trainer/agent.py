@@ -1,7 +1,5 @@
 """The trainer: claims a session whose dataset is ready and sees it through to its end; computes again for audits."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """What is to be done next with a running session, and from which checkpoint it goes on. Pure functions of the fold."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal

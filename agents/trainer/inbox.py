@@ -1,7 +1,5 @@
 """One bounded queue of what an attempt waits for: frames of its child, growth of the session, the host's draining."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any, Self
 

@@ -4,8 +4,6 @@ Which sessions of a swarm may train is decided in the queue; a turn is what this
 is kept in memory only: after a restart every session asks again.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Has checkpoints judged in children while training goes on, or after it. It judges and never steers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

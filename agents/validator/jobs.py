@@ -4,8 +4,6 @@ It may run code of the user's, so it is not told what was recorded: the validato
 what answers are like: per class, who is taken for whom, how far confidence can be trusted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any

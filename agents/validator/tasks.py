@@ -3,8 +3,6 @@
 It runs in the validator, which never loads user code.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

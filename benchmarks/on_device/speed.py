@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from agents.resource_monitor.machine import find_gpus
+from agents.resource_monitor.gpus import find_gpus
 from benchmarks.on_device import jobs
 from benchmarks.on_device.bits import Figures, Rows, request, rows
 from benchmarks.on_device.jobs import DeviceTask

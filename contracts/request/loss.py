@@ -1,7 +1,5 @@
 """What training makes small. The arithmetic is in the engine, one part per loss."""
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Annotated, ClassVar, Literal, get_args
 

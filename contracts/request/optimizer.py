@@ -1,7 +1,5 @@
 """How gradients move weights: filters, optimizers, and the learning rate of each step. The engine has one part each."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator

@@ -1,7 +1,5 @@
 """Reads a request from JSON or parsed data; every problem in it is told, each with a cure. It opens no files."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches

@@ -1,7 +1,5 @@
 """A training request as one frozen value, and what its sections must agree on. It carries no code."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, Literal, get_args

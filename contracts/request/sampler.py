@@ -1,7 +1,5 @@
 """Which rows come when, and how chance changes them. The engine has one part for each choice."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field

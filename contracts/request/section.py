@@ -1,7 +1,5 @@
 """What every section of a request shares: frozen, closed, finite numbers, and what rows can be for."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 

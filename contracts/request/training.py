@@ -1,7 +1,5 @@
 """How long and on what training runs, by what it is judged and ended, and what is kept of it."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, get_args

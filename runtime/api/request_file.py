@@ -1,7 +1,5 @@
 """Reads a request from a YAML, TOML or JSON file into plain data; what it means is judged by `contracts.request`."""
 
-from __future__ import annotations
-
 import re
 import sys
 import tomllib

@@ -1,7 +1,5 @@
 """Whether each decision is what somebody with the right to it signed, and each training had its grant of the queue."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The bytes that a session names and that are no events, each compared with its digest, wherever they are kept."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from itertools import zip_longest

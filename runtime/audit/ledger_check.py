@@ -4,8 +4,6 @@ Such notes, anchors, lie where the people who run a swarm cannot change them: in
 of anchors holds notes one after the other, each as the ledger signed it. Nothing in it is trusted.
 """
 
-from __future__ import annotations
-
 import re
 import subprocess
 from collections.abc import Iterable, Iterator

@@ -4,8 +4,6 @@ It trusts the root key's fingerprint and nothing else, and computes no training 
 it has passed here and in the verifier that it holds.
 """
 
-from __future__ import annotations
-
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence

@@ -5,8 +5,6 @@ They are kept as blobs before a seal names them, so that a session is always bun
 by a later version of this software.
 """
 
-from __future__ import annotations
-
 import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence

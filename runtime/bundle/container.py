@@ -5,8 +5,6 @@ gaps. Reading goes through the file from its first byte to its last and compares
 the only one that is allowed there.
 """
 
-from __future__ import annotations
-
 import mmap
 import struct
 import zlib

@@ -3,8 +3,6 @@
 It judges only its own shape.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator

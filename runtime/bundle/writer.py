@@ -1,6 +1,6 @@
 """Writes the bundle of a sealed session from the files of a home."""
 
-from __future__ import annotations
+from __future__ import annotations  # the reference shows annotations as they are written
 
 import hashlib
 from collections.abc import Iterator, Sequence

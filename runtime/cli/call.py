@@ -1,7 +1,5 @@
 """One call of a command: shared options and arguments, settings, and where output goes."""
 
-from __future__ import annotations
-
 import functools
 import math
 import os

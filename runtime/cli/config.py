@@ -1,7 +1,5 @@
 """`swarm config`, `asyncapi`, `completion`: settings and schemas for people, programs and shells."""
 
-from __future__ import annotations
-
 from typing import Any
 from urllib.parse import urlsplit
 

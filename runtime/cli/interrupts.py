@@ -5,8 +5,6 @@ import hook or come out as another. A command is interrupted by `KeyboardInterru
 made; asynchronous work is cancelled, again and again until it has ended, because libraries swallow a cancellation.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

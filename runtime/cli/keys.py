@@ -1,7 +1,5 @@
 """`swarm keys`, `person`: who may sign what, from when until when; new keys for roles, people with rights."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import click

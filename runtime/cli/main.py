@@ -5,8 +5,6 @@ Exit codes: 0 ok, 1 failed, 2 usage or invalid input, 3 verification negative, 4
 6 refused, 124 timed out, 130 interrupted.
 """
 
-from __future__ import annotations
-
 import importlib
 import os
 import sys

@@ -3,8 +3,6 @@
 What others wrote is made harmless here, and only our own styles pass.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable, Sequence

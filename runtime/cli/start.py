@@ -1,7 +1,5 @@
 """Where the program `swarm` starts: signals are heeded before anything else is imported."""
 
-from __future__ import annotations
-
 import sys
 
 from runtime.cli import interrupts

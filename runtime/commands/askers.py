@@ -1,7 +1,5 @@
 """Who asks: known by the subject that the server let them publish to, and for people and roles by their signature."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable

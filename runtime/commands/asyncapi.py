@@ -3,8 +3,6 @@
 It is made from what the code runs on (subjects, event classes, the signatures of agents), so that it cannot differ.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 

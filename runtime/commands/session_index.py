@@ -1,7 +1,5 @@
 """Every session that a host can lay its hands on: the open and newest in memory, the others in the home's files."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterator

@@ -5,8 +5,6 @@ is keyed by seed, row and which coming of the row it is, never by batch or worke
 way wherever it comes to stand.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 

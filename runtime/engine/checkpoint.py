@@ -1,7 +1,5 @@
 """State as bytes and back: safetensors with the state root inside, checked on every load. It opens no files."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -3,8 +3,6 @@
 Every draw is keyed, and an exact multiple of a power of two: the same on every machine.
 """
 
-from __future__ import annotations
-
 import math
 import random
 

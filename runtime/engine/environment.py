@@ -1,7 +1,5 @@
 """The environment that a computing process must be started with, because it cannot be mended later. Without torch."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Mapping

@@ -3,8 +3,6 @@
 The control metric in training and the validator's reproduction of it are the same code.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -4,8 +4,6 @@ Equal fingerprints: equal bits are expected, and a difference is an incident. Di
 families that differ are named. It trains nothing and changes no setting.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What a request trains, as one workload: the user's own, or built-in parts in the same form. It does not train."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar

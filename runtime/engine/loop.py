@@ -1,7 +1,5 @@
 """Training from grid step to grid step. It knows no clock, no log and no network: it is advanced, and reports."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace

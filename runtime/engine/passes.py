@@ -4,8 +4,6 @@ Weights are always float32. With `recompute`, of a chain of layers only what lie
 memory for more time.
 """
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence

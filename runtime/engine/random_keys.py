@@ -3,8 +3,6 @@
 Nothing here needs torch; what torch draws by these keys is in `draws`.
 """
 
-from __future__ import annotations
-
 from enum import IntEnum
 
 import numpy as np

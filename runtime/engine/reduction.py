@@ -1,7 +1,5 @@
 """The gradients of a team, the processes that train one session together, as one gradient. Nothing is sent here."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

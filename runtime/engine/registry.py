@@ -1,7 +1,5 @@
 """Finds the part that carries out an option: one module per kind of part, imported when the first is asked for."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Callable, Hashable, Mapping
 from functools import cached_property

@@ -1,8 +1,6 @@
 """Seals a computing process: sets what torch decides at run time, and reads that and the environment back. It fails
 closed: a setting that is not in force ends the job. User code may change settings: jobs that run some look again."""
 
-from __future__ import annotations
-
 import os
 import sys
 

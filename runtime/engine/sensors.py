@@ -3,8 +3,6 @@
 Everything is a function of the plan and the step. Only the last attempts of a window are looked at.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from types import TracebackType

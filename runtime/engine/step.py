@@ -1,7 +1,5 @@
 """One update attempt, and what it works with. Rows, seeds and settings come from the loop, which also makes windows."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self

@@ -3,8 +3,6 @@
 The arithmetic of each is in the parts; here is what they remember, by name.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """What a user's own model and data look like to the engine; built-in models take the same form. No training here."""
 
-from __future__ import annotations
+from __future__ import annotations  # the reference shows annotations as they are written
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence

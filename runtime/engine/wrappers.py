@@ -3,8 +3,6 @@
 Scaling lives inside the model, as buffers, so that an exported model takes raw rows and the prepared data stays raw.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import TypeVar

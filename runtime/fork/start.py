@@ -3,8 +3,6 @@
 The path is what the session computed under its first segments, as if no later had come.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass

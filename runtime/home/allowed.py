@@ -4,8 +4,6 @@ Nothing in a home is ever data, whatever folders are open: it holds the keys of 
 be told from what is published of it.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 from collections.abc import Sequence

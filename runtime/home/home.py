@@ -3,8 +3,6 @@
 <home>/: nats/ keys/ blobs/ sessions/ID/ work/ instance host.json host.log. All but logs, keys and blobs can be rebuilt.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 import secrets

@@ -1,7 +1,5 @@
 """The only reader of the environment: one frozen value, each field with where it came from."""
 
-from __future__ import annotations
-
 import math
 import os
 import re

@@ -3,8 +3,6 @@
 It holds the home's lock, keeps the server, and drains on SIGTERM.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import time

@@ -4,8 +4,6 @@ Its events are in a partition of its own, with a keyring under the home's root. 
 than the process; its sessions are in the files of the home like any other, and one that was interrupted goes on there.
 """
 
-from __future__ import annotations
-
 import asyncio
 import fcntl
 import os

@@ -1,7 +1,5 @@
 """What the processes say about themselves: structlog to stderr. These lines are for operators, no audit trail."""
 
-from __future__ import annotations
-
 import logging
 import sys
 from collections.abc import MutableMapping

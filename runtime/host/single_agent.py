@@ -1,7 +1,5 @@
 """One agent alone in a process of its own: a guest, or a built-in role beside a host. It owns no server and no desk."""
 
-from __future__ import annotations
-
 import os
 import secrets
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """One running job as the host sees it: its frames, its orders, its end; it does not say where the job runs."""
 
-from __future__ import annotations
-
 import signal
 import socket
 from collections import deque

@@ -1,7 +1,5 @@
 """The jobs of one host: one zygote per profile, one fork of it per job; it does not know what jobs do."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator

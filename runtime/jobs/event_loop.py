@@ -1,7 +1,5 @@
 """A process's event loop: how it is asked to end, and asynchronous work for callers that have none."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

@@ -5,8 +5,6 @@ one process dies in all: the one that creates FILE, which is then the proof that
 commas between them, may be armed at once.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 

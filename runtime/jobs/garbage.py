@@ -1,7 +1,5 @@
 """How often a process that holds long logs is looked through for reference cycles. Facts hold none, and live long."""
 
-from __future__ import annotations
-
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager

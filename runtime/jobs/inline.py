@@ -4,8 +4,6 @@ A job that must be sealed for another number of threads than this process was st
 started the process learns of it, and starts another.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import resource

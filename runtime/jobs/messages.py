@@ -4,8 +4,6 @@ A frame is a 4-byte big-endian length and a JSON object `{"kind": ..., "data": {
 frames mean is not known here. An exception is told with the last line of the user's own code on the way to it.
 """
 
-from __future__ import annotations
-
 import linecache
 import math
 import struct

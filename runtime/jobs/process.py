@@ -4,8 +4,6 @@ A process is named by pid *and* start time, because pids are used again. Linux i
 through `ps` and signals, where a death of the parent is noticed at the end of a pipe instead of by PDEATHSIG.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import select

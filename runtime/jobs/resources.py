@@ -3,8 +3,6 @@
 Linux alone tells of memory.
 """
 
-from __future__ import annotations
-
 import resource
 import shutil
 import threading

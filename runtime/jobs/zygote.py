@@ -7,8 +7,6 @@ own socket as ancillary data, and `kill {job}`; it hears `ready`, `failed`, `for
 taken while a second thread runs may hang, so a zygote whose imports started one refuses to begin.
 """
 
-from __future__ import annotations
-
 import faulthandler
 import gc
 import importlib

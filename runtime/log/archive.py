@@ -3,8 +3,6 @@
 What a file says before anything in it is verified is here too: when the session began, on which machine it likely was.
 """
 
-from __future__ import annotations
-
 import gc
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Keeps the home's own copy of every admitted event, and brings it to disk continuously. It admits nothing itself."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 

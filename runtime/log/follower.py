@@ -3,8 +3,6 @@
 One tail serves all agents of a process. What is not admitted is void: counted, listed, and never folded.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable

@@ -4,8 +4,6 @@ Without an answer the same bytes are sent again until the log shows whether they
 a shared lane permits a new body; on the trainer's lane a conflict under an older claim raises `Fenced`.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Most of a long session is windows, and a typed window takes thousands of bytes. 
 thirty-two, and with it whatever is read back is known to be what was admitted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import overload
 

@@ -3,8 +3,6 @@
 The store is never written to.
 """
 
-from __future__ import annotations
-
 import re
 import time
 from collections import deque

@@ -3,8 +3,6 @@
 Nothing is deleted here. The marks lie beside the blobs: a sealed session needs its own long after it left memory.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a source calls the rows of a dataset's splits, and which row a name means. Rows count from 1, as people do."""
 
-from __future__ import annotations
-
 import mmap
 from itertools import islice
 from typing import NamedTuple

@@ -3,8 +3,6 @@
 Pure but for the digests of the user's files; it reads no checkpoint and needs no torch.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

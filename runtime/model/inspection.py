@@ -1,7 +1,5 @@
 """What the jobs of `runtime.model.jobs` do, with torch."""
 
-from __future__ import annotations
-
 import resource
 import time
 from dataclasses import asdict

@@ -3,8 +3,6 @@
 They change nothing. What each is given and answers stands here, so that a process without torch can have them run.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

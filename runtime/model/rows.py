@@ -3,8 +3,6 @@
 What the text of a table means is the same here as where a model is trained: both ask `delimiter_of` and `shortest`.
 """
 
-from __future__ import annotations
-
 import codecs
 import csv
 import difflib

@@ -1,7 +1,5 @@
 """A trained model from the files of a home: its blob and its roots verified, rebuilt, asked. It trains nothing."""
 
-from __future__ import annotations
-
 from collections import UserDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The NATS server of a host: its own, which it starts, watches and restarts, or one that others run."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator

@@ -4,8 +4,6 @@ An agent declares the job that serves a capability (`Agent.services`); `roster.j
 both ends have agreed on here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

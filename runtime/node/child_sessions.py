@@ -5,8 +5,6 @@ child's id follows from its parent's id and the child's name: a carrier that die
 telling of it begins the same child again, which is none the second time.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Agents at work on one connection: a tail, writers and supervisors; what they ask for is asked of a desk elsewhere."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import secrets

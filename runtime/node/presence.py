@@ -1,7 +1,5 @@
 """Who is there: heartbeats said and heard. Silence is counted from when this process could have heard anything."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import time

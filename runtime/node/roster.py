@@ -1,7 +1,5 @@
 """Which agents there are, as names. Their packages are loaded only when an agent is to run; no module imports them."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import inspect

@@ -3,8 +3,6 @@
 Nothing is computed here: the rules name events that do not follow from others, and every audit begins with them.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

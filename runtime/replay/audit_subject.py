@@ -3,8 +3,6 @@
 It looks at files; the jobs of `runtime.replay.jobs` compute.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property

@@ -4,8 +4,6 @@ A *line* is a path from step 0 under the plan that was in force: the last one, a
 superseded. Lines share their beginnings, so each is cut only where it holds records that no earlier line holds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple

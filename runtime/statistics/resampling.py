@@ -1,7 +1,5 @@
 """How far a figure of a few values can be trusted, and whether paired differences could be chance: by resampling."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import random

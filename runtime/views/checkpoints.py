@@ -3,8 +3,6 @@
 Pure but for the question which of the blobs are there.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path

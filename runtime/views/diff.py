@@ -1,7 +1,5 @@
 """Two sessions side by side as a page."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from runtime.log.session_log import SessionLog

@@ -4,8 +4,6 @@ It is well-formed XML too, so programs can read it. What others wrote is escaped
 mistake of ours would let through.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from runtime.views import blocks

@@ -3,8 +3,6 @@
 What others wrote stays text: it makes no markup, no link and no picture, and stays in its cell and on its line.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """A session's progress in a notebook's cell: one display that is replaced a few times a second and never grows."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """What an intervention was worth: two forks beside each other, with it and without, as an answer and as a page."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 

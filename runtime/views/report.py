@@ -4,8 +4,6 @@ The page is a pure function of the session's facts (`session_page`); `write_file
 with the figures and pictures that belong to it, in a niced child.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The page about one session: how it went at a glance, then everything that it left. A pure function of its facts."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 

@@ -4,8 +4,6 @@ It is never believed in place of a log. A summary holds for the very files (log 
 and the software that it was made from; when any of these is another it is made again. Nothing but lists uses it.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator

@@ -3,8 +3,6 @@
 The same block gives the same bytes. Every colour is a class, so that one style sheet serves light, dark and paper.
 """
 
-from __future__ import annotations
-
 import base64
 import math
 import re

@@ -4,8 +4,6 @@
 Without a width nothing is wrapped, because it goes to a file or another program.
 """
 
-from __future__ import annotations
-
 import math
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence

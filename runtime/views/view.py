@@ -1,7 +1,5 @@
 """A session as people and programs are shown it: pure functions from the fold to JSON values."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math

@@ -1,7 +1,5 @@
 """The data manager's job in a child: it prepares one dataset."""
 
-from __future__ import annotations
-
 from typing import Never
 
 from contracts.data_manager import DatasetPrepared, DatasetRejected

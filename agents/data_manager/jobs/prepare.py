@@ -1,7 +1,5 @@
 """The job that prepares one dataset: opens its source, and unless it is here reads, checks, splits and writes it."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from contextlib import ExitStack

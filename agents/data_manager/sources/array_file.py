@@ -1,7 +1,5 @@
 """Arrays in a file of any format as features and target: one pass, portion by portion."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Protocol

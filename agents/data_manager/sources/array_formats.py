@@ -1,7 +1,5 @@
 """Files of arrays by their format: numpy's archive, HDF5, binary records of one length."""
 
-from __future__ import annotations
-
 import math
 import os
 import zipfile

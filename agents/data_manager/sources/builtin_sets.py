@@ -1,7 +1,5 @@
 """Sets that need no file of the user's: those of scikit-learn, and generated ones."""
 
-from __future__ import annotations
-
 import gzip
 import importlib.util
 import io

@@ -1,7 +1,5 @@
 """A table of a file as blocks of cells, column by column; what a cell says, and what a target column asks for."""
 
-from __future__ import annotations
-
 import difflib
 import math
 from collections import Counter

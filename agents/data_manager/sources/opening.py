@@ -1,7 +1,5 @@
 """From a data section to the opened source that it names, as far as this machine's owner lets requests read files."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import singledispatch
 from io import BufferedReader

@@ -3,8 +3,6 @@
 Blocks of cells become columns of numbers on the scratch disk; rows that cannot be used are named and left out.
 """
 
-from __future__ import annotations
-
 import marshal
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Files of named columns by their format, read in blocks: CSV, one JSON object per line, one JSON list, Parquet."""
 
-from __future__ import annotations
-
 import codecs
 import csv
 import itertools

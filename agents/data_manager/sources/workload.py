@@ -1,7 +1,5 @@
 """Rows that a user's workload makes or reads itself; its code runs in this child only."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The two jobs of an export in children: to make a file, and to prove in another process that it computes the same."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

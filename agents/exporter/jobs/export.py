@@ -1,7 +1,5 @@
 """The two jobs of an export: making a file, and proving in another process that it computes what was trained."""
 
-from __future__ import annotations
-
 import functools
 import os
 import shutil

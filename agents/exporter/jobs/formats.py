@@ -1,7 +1,5 @@
 """The formats of files: `write` makes one, `opened` asks it. Weights alone, and graphs of torch."""
 
-from __future__ import annotations
-
 import json
 import warnings
 import zipfile

@@ -1,7 +1,5 @@
 """Files of ONNX, and smaller numbers in their graphs: integers or half floats. Parity judges whether those are good."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """How far two ways of computing the same answers are apart, and when that is near enough for a file to count. Pure."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The model that is to leave the swarm, rebuilt in a child from checkpoint and request, and rows to ask it about."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

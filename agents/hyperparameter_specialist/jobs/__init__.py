@@ -1,7 +1,5 @@
 """What the hyperparameter specialist runs in children: choosing the next trial, and the learning-rate range test."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -3,8 +3,6 @@
 Nothing is kept between two questions, so the answer is a function of its arguments; the log is the storage.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 

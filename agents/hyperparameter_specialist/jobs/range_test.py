@@ -1,7 +1,5 @@
 """Trains for a few steps while the learning rate rises geometrically. A sweep is a plan with a change at every step."""
 
-from __future__ import annotations
-
 import struct
 from dataclasses import asdict, replace
 

@@ -3,8 +3,6 @@
 What its jobs are given, tell and answer stands here, where the trainer reads it without torch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

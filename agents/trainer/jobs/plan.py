@@ -1,7 +1,5 @@
 """Resolves a request against its dataset, and measures which bits this machine computes; trains nothing."""
 
-from __future__ import annotations
-
 import platform
 import shutil
 from collections.abc import Mapping

@@ -3,8 +3,6 @@
 The repeating process is not told what the training had given: its trainer compares, who runs no code of the user's.
 """
 
-from __future__ import annotations
-
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
