@@ -275,7 +275,8 @@ class Supervisor:
             attempts=ATTEMPTS,
             cure=cure,
         )
-        log.error("handler gave up", role=self.role, handler=handler.name, session=wakeup.history.id, exc_info=error)
+        about = {"role": self.role, "handler": handler.name, "session": wakeup.history.id}
+        log.error("handler gave up", **about, recorded=not wakeup.now.sealed, exc_info=error)
         try:
             facts = await self._say(wakeup, (failed,))
         except SwarmError:

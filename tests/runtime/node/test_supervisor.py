@@ -380,5 +380,5 @@ async def test_a_handler_of_the_seal_that_raises_is_tried_again_and_its_last_err
             await seal(made, await made.commands.submit({"name": "never told"}))
             await until(lambda: any(line["event"] == "handler gave up" for line in lines))
     gave_up = [line for line in lines if line["event"] == "handler gave up"]
-    assert [repr(line["exc_info"]) for line in gave_up] == ["KeyError('no such mailbox')"]
+    assert [(repr(line["exc_info"]), line["recorded"]) for line in gave_up] == [("KeyError('no such mailbox')", False)]
     assert CheckpointKeeper.told == [told]
