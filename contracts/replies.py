@@ -143,6 +143,19 @@ State = Literal[
 ]  # fmt: skip
 
 
+class ResourcesReply(TypedDict):
+    """What a session used of its machine; memory is the most that was seen, and None is what nobody told."""
+
+    cpu_percent: float
+    memory_bytes: int
+    session_memory_bytes: int | None
+    gpu_percent: float | None
+    joules: float
+    alerts: int
+    advice: list[str]
+    advice_taken: list[str]
+
+
 class SessionReply(TypedDict):
     """A session as it stands."""
 
@@ -176,6 +189,7 @@ class SessionReply(TypedDict):
     fork: NotRequired[ParentReply | None]
     waits: NotRequired[Annotated[str, Field(description="What it waits for; empty when it does not.")]]
     verdict: NotRequired[Annotated[str | None, Field(description="Of an audit: pass, fail or not-comparable.")]]
+    resources: NotRequired[ResourcesReply | None]
 
 
 class SessionsReply(TypedDict):

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from contracts.event import Event, Payload, Value, fitted, unchanged
 from contracts.roles import RESOURCE_MONITOR
@@ -118,3 +118,34 @@ class ResourcesAlerted(Event, lane=RESOURCE_MONITOR, wire="resources.alerted", u
     threshold: float
     advice: str
     swarm: float | None = None
+
+
+AdviceFigure = Literal["rows_per_second", "seconds_per_epoch", "memory_bytes"]
+"""What advice promises to change: of the training's time and, in memory, the most that its processes held."""
+
+
+class ResourcesAdvised(Event, lane=RESOURCE_MONITOR, wire="resources.advised"):
+    """What another value of some options is expected to be worth, by what this training used.
+
+    `value` is the figure as it was here; it is promised to become at least `factor` times that, or at most for what is
+    better when it is less. Nothing acts by it: a person, or the next request, does.
+    """
+
+    options: dict[str, JsonValue]
+    instead_of: dict[str, JsonValue]
+    figure: AdviceFigure
+    value: float
+    factor: float
+    reason: str
+
+
+class AdviceJudged(Event, lane=RESOURCE_MONITOR, wire="advice.judged"):
+    """This training took advice that an earlier one got: the figure there and here, and whether the promise held."""
+
+    session: str
+    options: dict[str, JsonValue]
+    figure: AdviceFigure
+    before: float
+    after: float
+    promised: float
+    held: bool

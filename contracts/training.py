@@ -26,7 +26,13 @@ from contracts.operator import (
     ResumeRequested,
     SessionRequested,
 )
-from contracts.resource_monitor import ResourcesAlerted, ResourcesMeasured, ResourcesSummarised
+from contracts.resource_monitor import (
+    AdviceJudged,
+    ResourcesAdvised,
+    ResourcesAlerted,
+    ResourcesMeasured,
+    ResourcesSummarised,
+)
 from contracts.roles import (
     CHECKPOINT_KEEPER,
     DATA_MANAGER,
@@ -124,6 +130,8 @@ class TrainingState(ExportingState):
     resources: ResourcesSummarised | None = None
     alerts: tuple[ResourcesAlerted, ...] = ()
     measured: GrowingTuple[ResourcesMeasured] = field(default_factory=GrowingTuple)
+    advice: tuple[ResourcesAdvised, ...] = ()
+    advice_taken: tuple[AdviceJudged, ...] = ()
     pause: TrainingPaused | None = None
     incidents: tuple[DivergenceFound, ...] = ()
     births: tuple[BirthAudited, ...] = ()
@@ -323,6 +331,8 @@ TRAINING = Kind(
         ResourcesSummarised: lambda s, e, f: having(s, resources=e),
         ResourcesAlerted: lambda s, e, f: having(s, alerts=(*s.alerts, e)),
         ResourcesMeasured: lambda s, e, f: having(s, measured=s.measured.grown(e)),
+        ResourcesAdvised: lambda s, e, f: having(s, advice=(*s.advice, e)),
+        AdviceJudged: lambda s, e, f: having(s, advice_taken=(*s.advice_taken, e)),
     },
 )
 

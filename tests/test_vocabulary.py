@@ -64,7 +64,7 @@ IMPORTABLE = {
         SessionRequested
     """,
     "contracts.resource_monitor": """
-        ResourcesAlerted ResourcesMeasured ResourcesSummarised
+        AdviceJudged ResourcesAdvised ResourcesAlerted ResourcesMeasured ResourcesSummarised
     """,
     "contracts.session": """
         Checkpoint Segment Session advance counts

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
+from agents.resource_monitor.advice import AdviceBook, advise, situation
 from agents.resource_monitor.gates import RANK, Gate, Level, limits, values
 from agents.resource_monitor.gpus import GpuReading, Gpus, find_gpus
 from agents.resource_monitor.history import MINUTES, SECONDS, BoundedLines
@@ -20,9 +21,17 @@ from agents.resource_monitor.usage import Sample, SwarmProcess, Tally, gpu_error
 from bus import subjects
 from contracts.data_manager import DatasetRejected
 from contracts.errors import Unreachable
-from contracts.resource_monitor import AlertResource, ResourcesAlerted, ResourcesMeasured, ResourcesSummarised
+from contracts.resource_monitor import (
+    AdviceJudged,
+    AlertResource,
+    ResourcesAdvised,
+    ResourcesAlerted,
+    ResourcesMeasured,
+    ResourcesSummarised,
+)
 from contracts.session import SessionState
-from contracts.trainer import ControlEvaluated, TrainingCancelled, TrainingCompleted, TrainingFailed
+from contracts.trainer import AttemptEnded, ControlEvaluated, TrainingCancelled, TrainingCompleted, TrainingFailed
+from runtime.jobs import process
 from runtime.log.session_log import SessionLog
 from runtime.node.agent import Agent, every, on
 from runtime.node.agent_context import Wakeup
@@ -94,8 +103,13 @@ class ResourceMonitor(Agent):
             self._gpus.close()
 
     @on
-    async def summarise(self, ended: End, wakeup: Wakeup) -> list[ResourcesSummarised | ResourcesMeasured]:
-        """Say what the session cost, from the samples that this process took, and what its last epochs did."""
+    async def summarise(
+        self, ended: End, wakeup: Wakeup
+    ) -> list[ResourcesSummarised | ResourcesAdvised | AdviceJudged | ResourcesMeasured]:
+        """Say what the session cost, from the samples that this process took, and what its last epochs did.
+
+        A completed training is also told what it could do better, and what the advice was worth that it took.
+        """
         if not wakeup.session.kind.trains:
             return []
         watched = self._watched.get(wakeup.history.id)
@@ -106,7 +120,23 @@ class ResourceMonitor(Agent):
             disk_free=now.disk_free,
         )
         last = watched.measured(wakeup.session) if watched else None
-        return [summary, last] if last else [summary]
+        advice = self._advise(wakeup, summary) if isinstance(ended, TrainingCompleted) else []
+        return [summary, *advice, *([last] if last else [])]
+
+    def _advise(self, wakeup: Wakeup, used: ResourcesSummarised) -> list[ResourcesAdvised | AdviceJudged]:
+        attempts = [fact.event for fact in wakeup.history.telling((AttemptEnded,))]
+        seen = situation(
+            wakeup.session,
+            [attempt for attempt in attempts if isinstance(attempt, AttemptEnded)],
+            used,
+            cores=process.cores(),
+        )
+        if seen is None:
+            return []
+        book = AdviceBook(self.ground.home.root / "advice.jsonl")
+        judged, given = list(book.judge(seen)), list(advise(seen))
+        book.keep(wakeup.history.id, seen, given)
+        return [*given, *judged]
 
     @every(1.0)
     async def watch(self) -> None:

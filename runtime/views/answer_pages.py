@@ -21,9 +21,10 @@ from runtime.views.blocks import (
 )
 from runtime.views.formatting import fork_of, in_words, levers_in_words, suggestion
 from runtime.views.plot import sketch, sketch_told
+from runtime.views.resources import resources_text
 
 if TYPE_CHECKING:
-    from contracts.replies import ProblemReply, ProposalReply, RangeTestReply, SessionReply
+    from contracts.replies import ProblemReply, ProposalReply, RangeTestReply, ResourcesReply, SessionReply
     from runtime.replay.verdict import ReplayVerdict, Verdict
 
 STATE_TONES: dict[str, Tone] = {"completed": "good", "failed": "bad", "cancelled": "warn", "paused": "warn"}
@@ -66,6 +67,7 @@ def session_page(summary: SessionReply) -> Page:
         *(("refused", _refusal(entry)) for entry in summary.get("refused", ())),
         *((f"intervention {entry['number']}", _intervention(entry)) for entry in summary.get("interventions", ())),
         *((f"proposal {entry['number']} waits", _proposal(entry)) for entry in summary.get("proposals", ())),
+        *_resources(summary.get("resources")),
         ("sealed", summary.get("sealed")),
         ("owed", ", ".join(summary.get("owed", ()))),
         ("wall", f"{summary['wall_s']:.1f} s, {count_of(summary.get('events', 0), 'event')}"),
@@ -80,6 +82,13 @@ def session_page(summary: SessionReply) -> Page:
 def _proposal(waiting: ProposalReply) -> str:
     about = f"{waiting['rule']}: {waiting['reason']}"
     return f"{about} (swarm approve or reject S {waiting['number']})"
+
+
+def _resources(used: ResourcesReply | None) -> Iterator[tuple[str, Content]]:
+    if used is not None:
+        yield "resources", resources_text(used)
+        yield from (("advice", advice) for advice in used["advice"])
+        yield from (("advice taken", judged) for judged in used["advice_taken"])
 
 
 def metrics_text(values: Mapping[str, float | None]) -> str:

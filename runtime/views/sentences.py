@@ -18,7 +18,13 @@ from contracts.event import Event, Unknown
 from contracts.ledger import VoidsListed
 from contracts.queue import SessionQueued
 from contracts.replies import EventReply
-from contracts.resource_monitor import ResourcesAlerted, ResourcesMeasured, ResourcesSummarised
+from contracts.resource_monitor import (
+    AdviceJudged,
+    ResourcesAdvised,
+    ResourcesAlerted,
+    ResourcesMeasured,
+    ResourcesSummarised,
+)
 from contracts.validator import CheckpointValidated
 from runtime.views.formatting import (
     figures,
@@ -31,6 +37,7 @@ from runtime.views.formatting import (
     size,
     suggestion,
 )
+from runtime.views.resources import advice_in_words, judgement_in_words
 from runtime.views.view import event_of
 
 
@@ -370,6 +377,16 @@ def _(event: ResourcesMeasured) -> str:
         f"{which} in {event.seconds:.0f} s: the machine at {event.cpu_percent:.0f} % CPU, this session at"
         f" {event.session_cpu_percent:.0f} % of a core and {size(event.session_memory_bytes)}{gpu}{energy}"
     )
+
+
+@_said.register
+def _(event: ResourcesAdvised) -> str:
+    return advice_in_words(event)
+
+
+@_said.register
+def _(event: AdviceJudged) -> str:
+    return judgement_in_words(event)
 
 
 @_said.register

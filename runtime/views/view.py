@@ -24,6 +24,7 @@ from contracts.kind import owed
 from contracts.queue import Queue
 from contracts.session import ENDED, SessionState
 from contracts.trainer import AuditCompleted, TrainingFailed
+from runtime.views.resources import resources_reply
 
 
 class SessionMoment(replies.SessionReply):
@@ -66,6 +67,7 @@ def summary(session: SessionState, blobs: Path | None = None, queue: Queue | Non
         "requested_at": session.requested_at,
         "parent": session.genesis.parent if session.genesis else None,
         "fork": fork(session),
+        "resources": resources_reply(session),
     }
 
 

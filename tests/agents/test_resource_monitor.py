@@ -18,7 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.resource_monitor import gpus, history, machine
+from agents.resource_monitor import advice, gpus, history, machine
+from agents.resource_monitor.advice import LESS_IS_BETTER, MOST_KEPT, AdviceBook, Situation, advise
 from agents.resource_monitor.agent import ResourceMonitor
 from agents.resource_monitor.gates import Gate, Limit, limits, values
 from agents.resource_monitor.machine import MachineReader, MachineReading, ProcessReading, processes, size_of
@@ -30,6 +31,7 @@ from contracts.request import read_request
 from contracts.resource_monitor import (
     AlertResource,
     ProcessUsage,
+    ResourcesAdvised,
     ResourcesAlerted,
     ResourcesMeasured,
     ResourcesSummarised,
@@ -38,8 +40,9 @@ from contracts.session import SessionState
 from runtime.home.settings import ALERTS, Receiver, Threshold
 from runtime.host.swarm_node import SwarmNode
 from runtime.jobs import resources
+from runtime.replay.comparison import flat
 from runtime.views.blocks import Curves
-from runtime.views.resources import resource_blocks, trend
+from runtime.views.resources import resource_blocks, resources_reply, trend
 from tests import harness
 
 LIMIT = Limit("memory", 80, 90, 5, "")
@@ -279,7 +282,7 @@ def test_levels_rise_and_fall_as_in_the_table(resource: str, figures: list[float
 
 def test_an_alert_tells_what_the_swarm_takes_and_advises_by_it() -> None:
     known = {limit.resource: limit for limit in limits(min_free_disk=1, store_bytes=100)}
-    advice = {}
+    advised = {}
     for whose, memory in {"ours": 80, "theirs": 10}.items():
         seen = sampled(memory_bytes=96, memory_total_bytes=100, members=(member(1, 1.0, memory=memory),))
         value, swarm = values(seen, None)["memory"]
@@ -287,9 +290,9 @@ def test_an_alert_tells_what_the_swarm_takes_and_advises_by_it() -> None:
         alert = gate.alert()
         assert alert is not None
         assert (alert.value, alert.swarm) == (96.0, memory)
-        advice[whose] = alert.advice
-    assert "training.batch_size" in advice["ours"]
-    assert "other programs" in advice["theirs"]
+        advised[whose] = alert.advice
+    assert "training.batch_size" in advised["ours"]
+    assert "other programs" in advised["theirs"]
     held = gpus.GpuReading(0, "x", 9.0, 96, 100, 0, 0, processes=(gpus.GpuProcess(1, 90), gpus.GpuProcess(7, 6)))
     assert values(sampled(gpus=(held,), members=(member(1, 1.0),)), None)["gpu_memory"] == (96.0, 90.0)
 
@@ -445,6 +448,128 @@ def test_a_trend_is_the_line_that_fits_best_and_is_none_of_few_figures() -> None
 
 def test_a_session_lasts_from_its_request_to_its_end() -> None:
     assert seconds_between("2026-01-01T00:00:00.000000Z", "2026-01-01T00:01:00.500000Z") == 60.5
+
+
+# Advice
+
+
+def used_by(options: dict[str, Any] | None = None, **changes: Any) -> Situation:
+    """A training of the usual request on two processors that leaves nothing to advise."""
+    figures: dict[str, Any] = {
+        "cuda": False,
+        "threads": 1,
+        "cores": 2,
+        "spent": {"setup": 5.0, "step": 4.0, "evaluation": 1.0},
+        "steps": 2000,
+        "epochs": 20,
+        "cores_used": 1.0,
+        "cpu_percent": 60.0,
+        "memory_percent": 40.0,
+        "memory_bytes": 4 << 20,
+        "memory_share": 0.7,
+        "gpu_percent": 0.0,
+        "gpu_memory_percent": 0.0,
+    }
+    return Situation(options=flat(request_for()) | (options or {}), **(figures | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "advised"),
+    [
+        ({}, {}),
+        ({"memory_percent": 91.0}, {"training.batch_size": 32, "training.accumulate": 2}),
+        ({"memory_percent": 91.0, "memory_share": 0.2}, {}),
+        (
+            {"cuda": True, "gpu_percent": 70.0, "gpu_memory_percent": 95.0},
+            {"training.batch_size": 32, "training.accumulate": 2},
+        ),
+        ({"cuda": True, "gpu_percent": 31.0, "gpu_memory_percent": 9.0}, {"training.batch_size": 128}),
+        ({"cuda": True, "gpu_percent": 97.0, "gpu_memory_percent": 60.0}, {"training.precision": "bf16"}),
+        ({"spent": {"step": 0.5}}, {"training.batch_size": 128}),
+        ({"spent": {"step": 0.5}, "memory_percent": 75.0}, {}),
+        ({"spent": {"step": 4.0, "evaluation": 4.0}}, {"validation.every_epochs": 2}),
+        ({"spent": {"step": 40.0}, "cpu_percent": 50.0}, {"training.threads": 2}),
+        ({"spent": {"step": 40.0}, "cpu_percent": 95.0}, {}),
+        ({"spent": {"step": 40.0}, "cpu_percent": 50.0, "cores_used": 0.3}, {}),
+    ],
+)
+def test_advice_names_options_their_values_and_what_they_are_worth(
+    changes: dict[str, Any], advised: dict[str, Any]
+) -> None:
+    now = used_by(**changes)
+    given = list(advise(now))
+    assert {path: value for one in given for path, value in one.options.items()} == advised
+    for one in given:
+        read_request(harness.small_request(), overrides=[f"{path}={value}" for path, value in one.options.items()])
+        assert one.instead_of == {path: now.options[path] for path in one.options}
+        assert one.value == now.figures()[one.figure]
+        assert (one.factor < 1) == (one.figure in LESS_IS_BETTER)
+
+
+def test_setting_up_and_holding_are_no_part_of_a_training_s_figures() -> None:
+    figures = used_by(spent={"setup": 9.0, "held": 9.0, "step": 4.0, "evaluation": 1.0}).figures()
+    assert figures == {"rows_per_second": 2000 * 64 / 5, "seconds_per_epoch": 0.25, "memory_bytes": 4 << 20}
+
+
+def test_advice_is_judged_by_the_training_that_takes_it_and_by_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "advice.jsonl"
+    before = used_by(spent={"step": 0.5})
+    AdviceBook(path).keep("first", before, list(advise(before)))
+    path.write_bytes(path.read_bytes() + b"half a li")
+    assert path.stat().st_mode & 0o077 == 0
+    taken = {"training.batch_size": 128}
+    (held,) = AdviceBook(path).judge(used_by(taken, spent={"step": 0.5}, steps=1900))
+    assert (held.session, held.options, held.before, held.after) == ("first", taken, 256_000.0, 486_400.0)
+    assert held.held
+    (broken,) = AdviceBook(path).judge(used_by(taken, spent={"step": 1.0}, steps=1000))
+    assert not broken.held
+    assert not list(AdviceBook(path).judge(used_by(taken | {"optimizer.learning_rate": 0.5})))
+    assert not list(AdviceBook(path).judge(used_by()))
+    for number in range(MOST_KEPT + 5):
+        AdviceBook(path).keep(f"s{number}", before, list(advise(before)))
+    assert len(path.read_bytes().splitlines()) == MOST_KEPT
+
+
+async def test_what_advice_was_worth_is_said_in_the_session_that_took_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fewer_evaluations(now: Situation) -> ResourcesAdvised:
+        options: dict[str, Any] = {"validation.every_epochs": 2}
+        return ResourcesAdvised(
+            options=options,
+            instead_of={"validation.every_epochs": now.options["validation.every_epochs"]},
+            figure="seconds_per_epoch",
+            value=now.figures()["seconds_per_epoch"],
+            factor=100.0,
+            reason="a test asks for it",
+        )
+
+    monkeypatch.setattr(advice, "RULES", (fewer_evaluations,))
+    monkeypatch.setattr(advice, "FEWEST_SAMPLES", 1)
+    wanted = {"training": {"epochs": 4}, "early_stopping": {"enabled": False}}
+    async with harness.crew(tmp_path) as made:
+        agent = made.supervisors["resource_monitor"].agent
+        assert isinstance(agent, ResourceMonitor)
+        ended = []
+        for more in ({}, {"validation": {"every_epochs": 2}}):
+            session = await made.ground.submit(request_for(**wanted, **more), "training", asked_by="me")
+            log = made.tail.history(session)
+            while log.state.outcome is None:
+                size = log.size
+                await agent.watch()
+                await log.grown(size)
+            ended.append(await harness.until_ended(made, session))
+    first, second = ended
+    assert [one.options for one in first.training.advice] == [{"validation.every_epochs": 2}]
+    assert not first.training.advice_taken
+    (judged,) = second.training.advice_taken
+    assert (judged.session, judged.before, judged.held) == (first.id, first.training.advice[0].value, True)
+    page = str(resource_blocks(second))
+    assert "advice taken" in page
+    assert first.id in page
+    shown = resources_reply(second)
+    assert shown is not None
+    assert first.id in shown["advice_taken"][0]
 
 
 # GPUs
