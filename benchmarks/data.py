@@ -6,6 +6,9 @@ feed_batches_per_s            batches of 64 rows of 64 numbers, drawn by the eng
 loader_0_batches_per_s        the same rows from a torch DataLoader that shuffles, in this process (median)
 loader_2_batches_per_s        with two workers; their start is not counted (median)
 feed_over_loader_0            ours over theirs, and so on
+workers_N_steps_per_s         steps of a small model on images that are shifted, jittered and made noisy, with N
+                              threads that make batches ahead (`data.workers`), in turns (median)
+workers_N_over_0              the same over none
 """
 
 from __future__ import annotations
@@ -27,8 +30,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from agents.data_manager.jobs.prepare import prepare
 from benchmarks.report import filesystem, options, report
 from contracts.data_manager import DatasetPrepared
+from contracts.request import read_request
 from runtime.engine.batches import Feed
-from runtime.engine.dataset import Dataset
+from runtime.engine.dataset import Dataset, write
+from runtime.engine.facts import describe
+from runtime.engine.loop import Run
+from runtime.engine.plan import Plan
+from runtime.engine.resolve import resolve
 from runtime.engine.sampling import Order
 from runtime.node.capabilities import PreparationOrder
 
@@ -43,7 +51,7 @@ def main() -> None:
     rows, turns = (20_000, 3) if asked.quick else (200_000, 7)
     with tempfile.TemporaryDirectory(prefix="data") as name:
         folder = Path(name)
-        figures = {**prepared(folder, rows), **fed(folder, rows, turns)}
+        figures = {**prepared(folder, rows), **fed(folder, rows, turns), **ahead(folder, asked.quick)}
         report(asked, figures, {"filesystem": filesystem(folder), "rows": str(rows), "turns": str(turns)})
 
 
@@ -52,9 +60,9 @@ def prepared(folder: Path, rows: int) -> dict[str, float]:
     figures: dict[str, float] = {}
     chance = np.random.default_rng(0)
     numbers, classes = chance.random((rows, FEATURES)).round(6), chance.integers(0, 3, rows)
-    for name, write in (("csv", as_csv), ("jsonl", as_jsonl), ("parquet", as_parquet)):
+    for name, write_as in (("csv", as_csv), ("jsonl", as_jsonl), ("parquet", as_parquet)):
         path = folder / f"table.{name}"
-        write(path, numbers, classes)
+        write_as(path, numbers, classes)
         data = {"source": name, "path": str(path), "target": "kind"}
         figures[f"{name}_rows_per_s"] = rows / seconds(lambda data=data, name=name: job(data, folder / name, folder))
     figures["reuse_s"] = seconds(lambda: job(data, folder / "parquet", folder))
@@ -91,6 +99,37 @@ def ours(dataset: Dataset) -> Iterator[Any]:
         rows = order.take(window * 50 * BATCH, 50 * BATCH)
         for part in feed.batches(rows, BATCH, window * 50 * BATCH):
             yield feed.batch(part)
+
+
+def ahead(folder: Path, quick: bool) -> dict[str, float]:
+    """Steps per second of whole trainings on changed images, by how many threads make their batches ahead."""
+    chance = np.random.default_rng(0)
+    splits = {
+        name: {"x": chance.random((rows, 3, 32, 32), np.float32), "y": chance.integers(0, 4, rows)}
+        for name, rows in (("train", 2048), ("val", 64), ("test", 64))
+    }
+    write(folder / "images", splits, describe(splits, "classification"))
+    dataset = Dataset.open(folder / "images")
+    found: dict[int, list[float]] = {0: [], 1: [], 2: []}
+    for _ in range(2 if quick else 7):
+        for workers, paces in found.items():
+            request = read_request(
+                {
+                    "data": {"source": "csv", "path": "x.csv", "target": "y", "workers": workers},
+                    "model": {"architecture": "mlp", "hidden": [128]},
+                    "training": {"epochs": 3 if quick else 6, "batch_size": 64, "threads": 1},
+                    "augment": [{"type": "shift", "pixels": 2}, {"type": "jitter"}, {"type": "noise", "scale": 0.1}],
+                    "early_stopping": {"enabled": False},
+                }
+            )
+            run = Run.start(Plan(request, resolve(request, dataset.facts, cores=2)), dataset)
+            begun = time.perf_counter()
+            while not run.finished:
+                run.advance()
+            paces.append(run.step / (time.perf_counter() - begun))
+    figures = {f"workers_{workers}_steps_per_s": statistics.median(paces) for workers, paces in found.items()}
+    ratios = {workers: [one / base for one, base in zip(found[workers], found[0], strict=True)] for workers in (1, 2)}
+    return figures | {f"workers_{workers}_over_0": statistics.median(pairs) for workers, pairs in ratios.items()}
 
 
 def pace(batches: Iterator[Any]) -> float:

@@ -271,6 +271,34 @@ class AttemptEnded(Event, lane=TRAINER, wire="attempt.ended"):
     seconds: dict[str, float]
 
 
+class ProfiledOperator(Value):
+    """One operator of torch in the steps that were profiled; milliseconds are its own, without what it calls."""
+
+    name: str
+    calls: int
+    cpu_ms: float
+    device_ms: float
+
+
+class TrainingProfiled(
+    Event,
+    lane=TRAINER,
+    wire="training.profiled",
+    says="torch's profiler looked at {steps:step} behind step {first}, which took {seconds:.3g} s",
+):
+    """Where the time of `steps` steps behind step `first` went. Measured once and never compared with anything.
+
+    `operators` are the dearest ones, `others_ms` is what all the rest took on the processor.
+    """
+
+    segment: int
+    first: int
+    steps: int
+    seconds: float
+    operators: list[ProfiledOperator]
+    others_ms: float
+
+
 class WindowsReproduced(
     Event, lane=TRAINER, wire="windows.reproduced", says="{count} recorded windows computed again, same bits"
 ):

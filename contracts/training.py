@@ -56,6 +56,7 @@ from contracts.trainer import (
     TrainingCompleted,
     TrainingFailed,
     TrainingPaused,
+    TrainingProfiled,
     TrainingResumed,
     WindowRecorded,
 )
@@ -130,6 +131,7 @@ class TrainingState(ExportingState):
     resources: ResourcesSummarised | None = None
     alerts: tuple[ResourcesAlerted, ...] = ()
     measured: GrowingTuple[ResourcesMeasured] = field(default_factory=GrowingTuple)
+    profile: TrainingProfiled | None = None
     advice: tuple[ResourcesAdvised, ...] = ()
     advice_taken: tuple[AdviceJudged, ...] = ()
     pause: TrainingPaused | None = None
@@ -330,6 +332,7 @@ TRAINING = Kind(
         ExportRefused: ExportingState.refused,
         ResourcesSummarised: lambda s, e, f: having(s, resources=e),
         ResourcesAlerted: lambda s, e, f: having(s, alerts=(*s.alerts, e)),
+        TrainingProfiled: lambda s, e, f: having(s, profile=e),
         ResourcesMeasured: lambda s, e, f: having(s, measured=s.measured.grown(e)),
         ResourcesAdvised: lambda s, e, f: having(s, advice=(*s.advice, e)),
         AdviceJudged: lambda s, e, f: having(s, advice_taken=(*s.advice_taken, e)),

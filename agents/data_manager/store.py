@@ -130,8 +130,11 @@ class DatasetStore:
 
 
 def key_of(digest: str, data: Mapping[str, object]) -> str:
-    """What a dataset is made of, as one name: the source's digest and the data section, wherever its file lies."""
-    section = {name: value for name, value in data.items() if name != "path"}
+    """What a dataset is made of, as one name: the source's digest and the data section, wherever its file lies.
+
+    How a training takes its batches changes no dataset.
+    """
+    section = {name: value for name, value in data.items() if name not in ("path", "workers")}
     made_of = {"preparation": PREPARATION, "digest": digest, "data": section}
     return str(blake3(json.dumps(made_of, sort_keys=True, separators=(",", ":")).encode()).hexdigest())
 

@@ -90,7 +90,7 @@ def _advised(
 ) -> ResourcesAdvised:
     return ResourcesAdvised(
         options={**options},
-        instead_of={path: now.options.get(path) for path in options},
+        instead_of={path: now.options.get(path, 0) for path in options},
         figure=figure,
         value=now.figures()[figure],
         factor=factor,
@@ -118,6 +118,15 @@ def evaluation_is_dear(now: Situation) -> ResourcesAdvised | None:
     options = {"validation.every_epochs": 2 * every}
     reason = f"evaluations took {share:.0%} of the training's time"
     return _advised(now, options, "seconds_per_epoch", round(1 - share / 4, 2), reason)
+
+
+def rows_come_late(now: Situation) -> ResourcesAdvised | None:
+    """Threads that make batches ahead, where training waits for its rows."""
+    share, workers = now.share("data"), int(now.options.get("data.workers", 0))
+    if share < 0.2 or workers >= 2 or now.cores < 2 or now.cpu_percent >= 85 or now.steps < 100:
+        return None
+    reason = f"{share:.0%} of the training's time went into fetching rows"
+    return _advised(now, {"data.workers": workers + 1}, "rows_per_second", 1.1, reason)
 
 
 def steps_are_small(now: Situation) -> ResourcesAdvised | None:
@@ -151,7 +160,14 @@ def cores_are_idle(now: Situation) -> ResourcesAdvised | None:
     return _advised(now, options, "rows_per_second", 1.2, reason)
 
 
-RULES: tuple[Rule, ...] = (memory_is_short, evaluation_is_dear, steps_are_small, precision_is_high, cores_are_idle)
+RULES: tuple[Rule, ...] = (
+    memory_is_short,
+    evaluation_is_dear,
+    rows_come_late,
+    steps_are_small,
+    precision_is_high,
+    cores_are_idle,
+)
 """In the order of their weight; a later one says nothing of an option that an earlier one changes."""
 
 

@@ -24,6 +24,7 @@ Sayings = (
     | events.CheckpointWritten
     | events.CheckpointRefused
     | events.AttemptEnded
+    | events.TrainingProfiled
     | events.WindowsReproduced
     | events.DivergenceFound
     | events.BirthAudited

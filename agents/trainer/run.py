@@ -283,6 +283,9 @@ class SessionRun:
                     self._state.seconds, self._state.held = seconds, step
                 case PlanEnd():
                     self._state.seconds, self._state.finished = told.seconds, told
+                case events.TrainingProfiled():
+                    # An attempt that begins at the first step again measures again, and the first measurement stays.
+                    fresh += [told] if self.now.training.profile is None else []
                 case _:
                     fresh += await self._compare(told)
         if fresh:

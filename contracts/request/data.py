@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from contracts.request.section import AutoFlag, DataTask, Name, Options, Real, Section, Whole, refused
 
@@ -74,12 +74,22 @@ class Synthetic(Section):
 
 
 class Source(Section):
-    """What every source has; `known_task` is None where only the rows can tell."""
+    """What every source has; `known_task` is None where only the rows can tell.
+
+    `workers` threads make the batches of the training ahead: 0 makes each when it is wanted, and the bits are the same.
+    """
 
     known_task: ClassVar[DataTask | None] = None
     images: ClassVar[bool] = False
     split: Split = Split()
     synthetic: Synthetic = Synthetic()
+    workers: Whole = Field(0, ge=0, le=16)
+
+    @model_serializer(mode="wrap")
+    def _without_workers_of_none(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """The genesis does not say what no session had before, so that of a request without it is the same bytes."""
+        values: dict[str, object] = write(self)
+        return values if self.workers else {name: value for name, value in values.items() if name != "workers"}
 
 
 class Foreign(Source):

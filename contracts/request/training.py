@@ -39,7 +39,8 @@ class Training(Section):
     """A step is one update over `batch_size` x `accumulate` rows; `grad_clip: null` leaves gradients as they are.
 
     `recompute` keeps little of each forward pass and computes the rest again: less memory, more time, the same bits.
-    `world_size` is how many processes train the session together; this version trains with one.
+    `world_size` is how many processes train the session together; this version trains with one. With `profile` the log
+    tells where the time of so many steps went, by operators of torch; those steps take longer.
     """
 
     epochs: Whole = Field(20, ge=1, le=1_000_000)
@@ -51,8 +52,14 @@ class Training(Section):
     threads: AutoWhole = "auto"
     ema: Ema = Ema()
     recompute: bool = False
+    profile: Whole = Field(0, ge=0, le=1000)
     # The genesis does not say what every session has, so that of old and new requests it is the same bytes.
     world_size: Literal[1] = Field(1, exclude=True)
+
+    @model_serializer(mode="wrap")
+    def _without_a_profile_of_none(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        values: dict[str, object] = write(self)
+        return values if self.profile else {name: value for name, value in values.items() if name != "profile"}
 
     @field_validator("world_size", mode="before")
     @classmethod

@@ -6,6 +6,8 @@ way wherever it comes to stand.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -43,10 +45,61 @@ class BatchRows(NamedTuple):
     stand: np.ndarray | None = None
 
 
-class Feed:
-    """One split; small enough, it lives on the device, else rows travel batch by batch (the bits are the same)."""
+Columns = dict[str, Tensor]
 
-    def __init__(self, dataset: Dataset, split: str, device: str) -> None:
+
+class Prefetch:
+    """Makes the batches of a window in threads before they are wanted: the same, each being a function of its rows.
+
+    Two batches for each worker are made ahead. What is wanted out of its turn is made at once, by who wants it.
+    """
+
+    def __init__(self, make: Callable[[BatchRows], Columns], workers: int) -> None:
+        self._make = make
+        self._depth = 2 * workers
+        self._pool = ThreadPoolExecutor(workers, "data")
+        self._coming: Sequence[BatchRows] = ()
+        self._places: dict[int, int] = {}
+        """By the identity of a batch, its place; the sequence keeps them alive."""
+        self._made: dict[int, Future[Columns]] = {}
+        self._next = 0
+
+    def expect(self, coming: Sequence[BatchRows]) -> None:
+        """Begin with the first of these batches; what was made of others is let go."""
+        for future in self._made.values():
+            future.cancel()
+        self._coming, self._made, self._next = coming, {}, 0
+        self._places = {id(rows): place for place, rows in enumerate(coming)}
+        self._fill()
+
+    def take(self, rows: BatchRows) -> Columns:
+        """The batch, which no later call gets; raises what making it raised."""
+        place = self._places.get(id(rows), -1)
+        if place < self._next:
+            return self._make(rows)
+        for passed in range(self._next, place):
+            if (future := self._made.pop(passed, None)) is not None:
+                future.cancel()
+        self._next = place
+        made = self._made.pop(place, None)
+        self._next += 1
+        self._fill()
+        return made.result() if made is not None else self._make(rows)
+
+    def _fill(self) -> None:
+        for place in range(self._next, min(self._next + self._depth, len(self._coming))):
+            # An attempt whose rows were all left out asks for none.
+            if place not in self._made and len(self._coming[place].rows):
+                self._made[place] = self._pool.submit(self._make, self._coming[place])
+
+
+class Feed:
+    """One split; small enough, it lives on the device, else rows travel batch by batch (the bits are the same).
+
+    With `workers` batches are made ahead in as many threads.
+    """
+
+    def __init__(self, dataset: Dataset, split: str, device: str, workers: int = 0) -> None:
         self.rows = dataset.facts.rows[split]
         self._device = torch.device(device)
         fixed, ragged = dataset.columns(split), dataset.ragged(split)
@@ -57,6 +110,7 @@ class Feed:
         self._ragged = {name: (placed[name], placed[name + SUFFIX]) for name in ragged}
         self._where = self._device if resident else torch.device("cpu")
         self._moves = self._where != self._device
+        self._ahead = Prefetch(self.make, workers) if workers else None
 
     def batches(self, rows: np.ndarray, size: int, position: int, without: np.ndarray | None = None) -> list[BatchRows]:
         """Consecutive batches of `size` rows; `position` is that of the first row of the first batch.
@@ -65,9 +119,11 @@ class Feed:
         """
         cut = torch.from_numpy(rows.reshape(-1, size)).to(self._where).unbind(0)
         whole = [BatchRows(one, position + number * size) for number, one in enumerate(cut)]
-        if without is None or not without[rows].any():
-            return whole
-        return [self._thinned(*pair) for pair in zip(whole, ~without[rows].reshape(-1, size), strict=True)]
+        if without is not None and without[rows].any():
+            whole = [self._thinned(*pair) for pair in zip(whole, ~without[rows].reshape(-1, size), strict=True)]
+        if self._ahead is not None:
+            self._ahead.expect(whole)
+        return whole
 
     def _thinned(self, batch: BatchRows, stays: np.ndarray) -> BatchRows:
         if stays.all():
@@ -75,7 +131,19 @@ class Feed:
         stand = np.flatnonzero(stays)
         return BatchRows(batch.rows[torch.from_numpy(stand).to(self._where)], batch.position, stand)
 
-    def batch(self, rows: BatchRows) -> dict[str, Tensor]:
+    def batch(self, rows: BatchRows) -> Columns:
+        """The columns of some rows as a step takes them, no part of which is anybody else's."""
+        return self.finish(self.make(rows) if self._ahead is None else self._ahead.take(rows), rows)
+
+    def make(self, rows: BatchRows) -> Columns:
+        """The part of it that another thread may do: it draws from no generator, and calls no code of users."""
+        return self.gather(rows)
+
+    def finish(self, columns: Columns, rows: BatchRows) -> Columns:
+        """The part of it that the thread does which trains."""
+        return columns
+
+    def gather(self, rows: BatchRows) -> Columns:
         """The columns of some rows, freshly gathered and aligned; of ragged ones values, with offsets beside them."""
         found = {name: column.index_select(0, rows.rows) for name, column in self._columns.items()}
         for name, column in self._ragged.items():
@@ -94,7 +162,7 @@ class Feed:
 
     def slice(self, first: int, last: int) -> dict[str, Tensor]:
         """The columns of rows in a row, as they are stored."""
-        return Feed.batch(self, BatchRows(torch.arange(first, min(last, self.rows), device=self._where), first))
+        return self.gather(BatchRows(torch.arange(first, min(last, self.rows), device=self._where), first))
 
     def rows_not_finite(self, rows: np.ndarray, size: int, without: np.ndarray | None = None) -> tuple[int, ...]:
         """Which of these rows are stored with a value that is not finite, by their places from 1; the first 16.
@@ -105,7 +173,7 @@ class Feed:
         found: list[int] = []
         for first in range(0, len(distinct), size):
             portion = distinct[first : first + size]
-            columns = Feed.batch(self, BatchRows(torch.from_numpy(portion).to(self._where), 0))
+            columns = self.gather(BatchRows(torch.from_numpy(portion).to(self._where), 0))
             wrong = np.zeros(len(portion), bool)
             for name, column in columns.items():
                 if not column.is_floating_point():
@@ -131,25 +199,42 @@ class Feed:
 class AugmentedSplit(Feed):
     """A split whose rows are changed by chance, each by which of its comings it is."""
 
-    def __init__(self, dataset: Dataset, split: str, device: str, changes: Sequence[Change], turns: Turns) -> None:
-        super().__init__(dataset, split, device)
-        self._changes, self._turns = changes, turns
+    def __init__(
+        self,
+        dataset: Dataset,
+        split: str,
+        device: str,
+        changes: Sequence[Change],
+        turns: Turns,
+        workers: int = 0,
+    ) -> None:
+        self._changes = [change for change in changes if not isinstance(change, RowByRow)]
+        self._own = [change for change in changes if isinstance(change, RowByRow)]
+        self._turns, self._turning = turns, Lock()
+        super().__init__(dataset, split, device, workers)
 
     def follow(self, turns: Turns) -> None:
         self._turns = turns
 
-    def batch(self, rows: BatchRows) -> dict[str, Tensor]:
-        columns = super().batch(rows)
-        if rows.stand is None:
-            turns = self._turns(rows.position, len(rows.rows))
-        else:
-            turns = self._turns(rows.position, int(rows.stand[-1]) + 1)[rows.stand]
-        for change in self._changes:
+    def make(self, rows: BatchRows) -> Columns:
+        columns = self.gather(rows)
+        return self._changed(columns, rows, self._changes) if self._changes else columns
+
+    def finish(self, columns: Columns, rows: BatchRows) -> Columns:
+        # A user's code may draw from the generators that the step has seeded, which are the training thread's.
+        return self._changed(columns, rows, self._own) if self._own else columns
+
+    def _changed(self, columns: Columns, rows: BatchRows, changes: Sequence[Change]) -> Columns:
+        with self._turning:
+            if rows.stand is None:
+                turns = self._turns(rows.position, len(rows.rows))
+            else:
+                turns = self._turns(rows.position, int(rows.stand[-1]) + 1)[rows.stand]
+        for change in changes:
             columns = change(columns, turns, rows.rows)
         return columns
 
 
-Columns = dict[str, Tensor]
 ByRow = Callable[[dict[str, np.ndarray], Draw], dict[str, np.ndarray]]
 """How a workload changes one row."""
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from contracts.replies import ResourcesReply
 from contracts.resource_monitor import AdviceJudged, GpuUsage, ResourcesAdvised, ResourcesMeasured, ResourcesSummarised
 from contracts.session import SessionState
-from runtime.views.blocks import Block, Content, Curves, PageColumn, PageTable, Phrase, Series, key_figures
+from runtime.views.blocks import Block, Content, Curves, PageColumn, PageTable, Phrase, Series, Text, key_figures
 from runtime.views.formatting import duration, finite, in_words, size
 
 FEWEST = 6
@@ -35,6 +35,7 @@ def resource_blocks(session: SessionState) -> list[Block]:
         *_plots(measured),
         *_trends(measured),
         *_devices(summed),
+        *_profile(session),
         *_advice(session),
     ]
 
@@ -219,6 +220,28 @@ def _devices(summed: ResourcesSummarised | None) -> Iterator[Block]:
     columns = tuple(map(PageColumn, ("GPU", "in use", "most memory", "power, heat, clock", "held down by", "errors")))
     if rows:
         yield PageTable(columns, rows)
+
+
+def _profile(session: SessionState) -> Iterator[Block]:
+    found = session.training.profile
+    if found is None:
+        return
+    total = sum(finite(one.cpu_ms) for one in found.operators) + finite(found.others_ms)
+    rows = tuple(
+        (one.name, finite(one.calls), finite(one.cpu_ms), finite(one.cpu_ms) / total if total else None, one.device_ms)
+        for one in found.operators
+    )
+    left = f"All others took {found.others_ms:.4g} ms." if found.others_ms else ""
+    steps, first = finite(found.steps), finite(found.first)
+    yield Text(f"Profile of {steps:.0f} steps behind step {first:.0f}, {found.seconds:.3g} s while it was taken:")
+    columns = (
+        PageColumn("operator", "code"),
+        PageColumn("calls", "number"),
+        PageColumn("own time", "number", "ms"),
+        PageColumn("share", "share"),
+        PageColumn("on the device", "number", "ms"),
+    )
+    yield PageTable(columns, rows, left)
 
 
 def _advice(session: SessionState) -> Iterator[Block]:

@@ -374,7 +374,9 @@ def _data(session: SessionState) -> list[Block]:
         (f"{finding.severity}: {finding.kind}", f"{finding.count} ({', '.join(finding.where[:3])})")
         for finding in ready.findings
     )
-    rows = (("source", ready.source), ("rows", f"{ready.rows} ({splits})"), ("size", size(ready.bytes)), *findings)
+    cache = "hit: prepared for an earlier session" if ready.reused else "none: prepared for this session"
+    about = (("source", ready.source), ("rows", f"{ready.rows} ({splits})"), ("size", size(ready.bytes)))
+    rows = (*about, ("cache", cache), *findings)
     return [key_figures(*rows)]
 
 

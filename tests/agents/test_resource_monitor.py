@@ -488,6 +488,9 @@ def used_by(options: dict[str, Any] | None = None, **changes: Any) -> Situation:
         ({"spent": {"step": 0.5}}, {"training.batch_size": 128}),
         ({"spent": {"step": 0.5}, "memory_percent": 75.0}, {}),
         ({"spent": {"step": 4.0, "evaluation": 4.0}}, {"validation.every_epochs": 2}),
+        ({"spent": {"step": 4.0, "data": 2.0}}, {"data.workers": 1}),
+        ({"spent": {"step": 4.0, "data": 2.0}, "options": {"data.workers": 2}}, {}),
+        ({"spent": {"step": 4.0, "data": 2.0}, "cpu_percent": 96.0}, {}),
         ({"spent": {"step": 40.0}, "cpu_percent": 50.0}, {"training.threads": 2}),
         ({"spent": {"step": 40.0}, "cpu_percent": 95.0}, {}),
         ({"spent": {"step": 40.0}, "cpu_percent": 50.0, "cores_used": 0.3}, {}),
@@ -501,7 +504,7 @@ def test_advice_names_options_their_values_and_what_they_are_worth(
     assert {path: value for one in given for path, value in one.options.items()} == advised
     for one in given:
         read_request(harness.small_request(), overrides=[f"{path}={value}" for path, value in one.options.items()])
-        assert one.instead_of == {path: now.options[path] for path in one.options}
+        assert one.instead_of == {path: now.options.get(path, 0) for path in one.options}
         assert one.value == now.figures()[one.figure]
         assert (one.factor < 1) == (one.figure in LESS_IS_BETTER)
 

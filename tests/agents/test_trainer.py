@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 import torch
 
-from agents.trainer.jobs.train import Keeper, PhaseSeconds
+from agents.trainer.jobs.train import WARM, Keeper, PhaseSeconds
 from bus.blobs import DirectoryBlobs
 from bus.memory import MemoryBus
 from contracts.diagnostician import InterventionProposed
 from contracts.request import read_request
-from contracts.trainer import CheckpointWritten, TrainingCompleted, WindowRecorded
+from contracts.trainer import CheckpointWritten, TrainingCompleted, TrainingProfiled, WindowRecorded
 from runtime.host.swarm_node import SwarmNode
+from runtime.views.resources import resource_blocks
 from tests.harness import crew, kill_child, killed, small_request, until_ended, until_said
 
 TRAINING = ("data_manager", "trainer", "checkpoint_keeper", "ledger", "diagnostician")
@@ -54,6 +55,29 @@ async def test_another_seed_ends_in_other_bits(tmp_path: Path) -> None:
     one, _ = await undisturbed(tmp_path / "a")
     other, _ = await undisturbed(tmp_path / "b", reproducibility={"seed": 7})
     assert one != other
+
+
+async def test_a_profile_and_workers_change_no_bit_and_the_profile_is_told_once(tmp_path: Path) -> None:
+    plain = {"training": {"epochs": 3, "batch_size": 64}, "augment": [{"type": "jitter"}]}
+    digest, seen = await undisturbed(tmp_path / "a", **plain)
+    data = small_request()["data"] | {"workers": 2}
+    async with crew(tmp_path / "b", TRAINING) as made:
+        changed = plain | {"training": plain["training"] | {"profile": 4, "accumulate": 1}, "data": data}
+        session = await submitted(made, **changed)
+        state = await until_ended(made, session)
+        assert isinstance(state.outcome, TrainingCompleted), state.outcome
+        assert (state.outcome.weights_digest, windows(made, session)) == (digest, seen)
+        told = [fact.event for fact in made.tail.history(session).telling((TrainingProfiled,))]
+    assert told == [state.training.profile]
+    profile = state.training.profile
+    assert profile is not None
+    assert (profile.first, profile.steps) == (WARM, 4)
+    by_name = {one.name: one for one in profile.operators}
+    # Two linear layers in each of the four steps, forward and at least the weights' gradient backward.
+    assert sum(one.calls for name, one in by_name.items() if name in ("aten::addmm", "aten::mm")) >= 4 * 4
+    assert 0 < sum(one.cpu_ms for one in profile.operators) + profile.others_ms <= 2e3 * profile.seconds
+    page = str(resource_blocks(state))
+    assert "Profile of 4 steps behind step 5" in page
 
 
 async def test_a_killed_child_is_replaced_and_the_bits_are_the_same(tmp_path: Path) -> None:

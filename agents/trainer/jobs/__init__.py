@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from contracts.trainer import Computed
+from contracts.trainer import Computed, TrainingProfiled
 from runtime.engine.report import PoisonedRows, StepTrace
 from runtime.home.workloads import WorkloadEntry
 from runtime.jobs.job import JobContext, Seal, job, torch_profile
@@ -142,7 +142,7 @@ class Leave:
     keep: bool
 
 
-TrainingNews = Computed | HoldNotice | PlanEnd | StagedWindow
+TrainingNews = Computed | HoldNotice | PlanEnd | StagedWindow | TrainingProfiled
 TrainingOrder = Hold | ChangePlan | Leave
 TrainingContext = JobContext[TrainingNews, TrainingOrder]
 

@@ -28,6 +28,7 @@ from agents.trainer.jobs import (
 )
 from agents.trainer.jobs.repeat import Staging, resume
 from bus.blobs import DirectoryBlobs
+from contracts.trainer import ProfiledOperator, TrainingProfiled
 from runtime.engine import checkpoint, seal, state
 from runtime.engine.dataset import Dataset
 from runtime.engine.loop import Run
@@ -54,7 +55,8 @@ def run(context: TrainingContext, task: AttemptTask) -> int:
     with spent.on("setup"), resources.bounded() if bounded else nullcontext():
         run = _begin(task)
         seal.recheck(**sealed)
-    run.measured(spent.timed)
+    profile = StepProfile(run, task, context)
+    run.measured(lambda name, function: spent.timed(name, profile.counted(name, function)))
     keeper, staging = Keeper(context, blobs, spent), Staging(context, task)
     if run.plan.changes:
         failpoint("between-apply-and-next-window")
@@ -65,6 +67,7 @@ def run(context: TrainingContext, task: AttemptTask) -> int:
     while True:
         ended = ended or _advance(context, run, keeper, staging, spent, sealed)
         if ended:
+            profile.finish()
             keeper.finish()
             early = run.step < run.plan.last_step
             context.tell(PlanEnd(run.step, early, spent.as_json()))
@@ -215,6 +218,87 @@ class Keeper:
         blob = self._blobs.put(data)
         failpoint("between-blob-and-event")
         self._context.tell(comparison.checkpoint_event(sealed, segment, reason, blob=blob, size=len(data)))
+
+
+WARM = 5
+"""Steps before those that are profiled: the first ones compile, allocate and read what later ones find."""
+MOST_OPERATORS = 25
+"""Operators that a profile tells of."""
+
+
+class StepProfile:
+    """Has torch's profiler look at the steps that a request names, of the attempt that begins at the first step.
+
+    Steps are counted where their rows are fetched, so that a profile is of whole steps, whatever windows are.
+    """
+
+    def __init__(self, run: Run, task: AttemptTask, context: TrainingContext) -> None:
+        training, resolved = run.plan.request.training, run.plan.resolved
+        self._context, self._segment = context, run.plan.segment_at(run.step)
+        self._device = resolved.device
+        self._parts = resolved.accumulate
+        self._wanted = training.profile if task.resume is None else 0
+        self._fetched = 0
+        self._profiler: Any = None
+        self._began = 0.0
+
+    def counted(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function; where it fetches rows, a step begins with it."""
+        if name != "data" or not self._wanted:
+            return function
+
+        def fetch(*args: Any) -> Any:
+            if self._fetched == WARM * self._parts:
+                self._start()
+            elif self._fetched == (WARM + self._wanted) * self._parts:
+                self.finish()
+            self._fetched += 1
+            return function(*args)
+
+        return fetch
+
+    def finish(self) -> None:
+        """Tell of what was profiled until now, once."""
+        if self._profiler is None:
+            return
+        profiler, self._profiler, seconds = self._profiler, None, perf_counter() - self._began
+        profiler.stop()
+        averages = sorted(profiler.key_averages(), key=lambda each: -(each.self_cpu_time_total + _on_device(each)))
+        operators = [
+            ProfiledOperator(
+                name=each.key[:120],
+                calls=each.count,
+                cpu_ms=round(each.self_cpu_time_total / 1e3, 3),
+                device_ms=round(_on_device(each) / 1e3, 3),
+            )
+            for each in averages[:MOST_OPERATORS]
+        ]
+        others = sum(each.self_cpu_time_total for each in averages[MOST_OPERATORS:])
+        steps = min(self._fetched // self._parts - WARM, self._wanted)
+        self._context.tell(
+            TrainingProfiled(
+                segment=self._segment,
+                first=WARM,
+                steps=steps,
+                seconds=round(seconds, 6),
+                operators=operators,
+                others_ms=round(others / 1e3, 3),
+            )
+        )
+
+    def _start(self) -> None:
+        from torch.profiler import ProfilerActivity, profile
+
+        activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if self._device == "cuda" else [])
+        self._profiler = profile(activities=activities)
+        self._began = perf_counter()
+        self._profiler.start()
+
+
+def _on_device(average: Any) -> float:
+    """Microseconds of an operator's own on the device; older torch names them after CUDA."""
+    found = getattr(average, "self_device_time_total", None)
+    return float(getattr(average, "self_cuda_time_total", 0.0) if found is None else found)
 
 
 class PhaseSeconds:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import random
+import threading
 
 import numpy as np
 import pytest
 import torch
 from pydantic import TypeAdapter
 
+from agents.data_manager.store import key_of
 from contracts.errors import InvalidRequest
+from contracts.request import read_request
 from contracts.request.sampler import Augment
-from runtime.engine.batches import AugmentationChain, check_augment
+from runtime.engine.batches import AugmentationChain, BatchRows, Prefetch, check_augment
 from runtime.engine.draws import Draws
 from runtime.engine.facts import describe
 from runtime.engine.learner import Learner
 from runtime.engine.loop import Run
 from runtime.engine.sampling import sampler_of
+from runtime.engine.workload import Workload, register
 from tests.runtime.engine.plans import finished, planned
 
 EVERY = [
@@ -170,3 +175,77 @@ def test_the_changes_are_those_that_engine_bits_names(pictures):
     assert hashlib.sha256(found.tobytes()).hexdigest() == (
         "8c7ca1c89fa5af6e152ccf07bb431f35c1e587c245f5baac914983c039fa90b1"
     )
+
+
+# Workers
+
+
+class Drawing(Workload):
+    """Its changes draw from the generators that a step seeds, and so does its model."""
+
+    def build(self, o, facts):
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 4), torch.nn.Dropout(0.5))
+
+    def loss(self, model, batch):
+        return torch.nn.functional.cross_entropy(model(batch["x"]), batch["y"])
+
+    def augment(self, sample, draw):
+        return {**sample, "x": sample["x"] + np.float32(draw.uniform() * random.random())}
+
+
+register("drawing", Drawing)
+
+
+def windows(dataset, workers, **sections):
+    data = {"source": "csv", "path": "x.csv", "target": "y", "workers": workers}
+    reports = finished(Run.start(planned(dataset, data=data, early_stopping={"enabled": False}, **sections), dataset))
+    return [(one.window.losses, one.window.weights_digest) for one in reports]
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {},
+        {"augment": [{"type": "jitter"}, {"type": "noise", "scale": 0.2}], "sampler": {"type": "balanced"}},
+        {"training": {"epochs": 4, "batch_size": 8, "accumulate": 2}},
+        {"model": {"architecture": "workload", "workload": "drawing"}, "augment": [{"type": "jitter"}]},
+    ],
+)
+def test_any_number_of_workers_makes_the_same_bits(images, sections):
+    assert windows(images, 0, **sections) == windows(images, 1, **sections) == windows(images, 2, **sections)
+
+
+def test_batches_are_made_before_they_are_wanted_each_for_its_rows_and_errors_come_with_theirs():
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def make(rows):
+        begun.release()
+        assert go_on.wait(20)
+        if rows.position == 5:
+            raise ValueError("five")
+        return {"x": rows.rows * 10}
+
+    coming = [BatchRows(torch.arange(at, at + 2) if at != 3 else torch.arange(0), at) for at in range(8)]
+    ahead = Prefetch(make, 2)
+    ahead.expect(coming)
+    # Two are being made though nobody has asked for one.
+    assert begun.acquire(timeout=20)
+    assert begun.acquire(timeout=20)
+    go_on.set()
+    assert [ahead.take(coming[at])["x"].tolist() for at in (0, 1, 4)] == [[0, 10], [10, 20], [40, 50]]
+    with pytest.raises(ValueError, match="five"):
+        ahead.take(coming[5])
+    # Out of its turn, or again, or of another window: made at once.
+    assert ahead.take(coming[1])["x"].tolist() == [10, 20]
+    assert ahead.take(BatchRows(torch.arange(2), 0))["x"].tolist() == [0, 10]
+    assert ahead.take(coming[7])["x"].tolist() == [70, 80]
+    ahead.expect(coming[:1])
+    assert ahead.take(coming[0])["x"].tolist() == [0, 10]
+
+
+def test_workers_are_no_part_of_a_dataset_and_of_no_genesis_without_them():
+    raw = {"model": {"architecture": "mlp"}}
+    plain, two = (read_request(raw | {"data": {"source": "iris", "workers": many}}).resolved() for many in (0, 2))
+    assert "workers" not in plain["data"]
+    assert two["data"] == plain["data"] | {"workers": 2}
+    assert key_of("d", plain["data"]) == key_of("d", two["data"])
