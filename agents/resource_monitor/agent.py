@@ -120,7 +120,9 @@ class ResourceMonitor(Agent):
             disk_free=now.disk_free,
         )
         last = watched.measured(wakeup.session) if watched else None
-        advice = self._advise(wakeup, summary) if isinstance(ended, TrainingCompleted) else []
+        # Trials of a search are many, and their options are the search's.
+        advised = isinstance(ended, TrainingCompleted) and wakeup.session.kind.reported
+        advice = self._advise(wakeup, summary) if advised else []
         return [summary, *advice, *([last] if last else [])]
 
     def _advise(self, wakeup: Wakeup, used: ResourcesSummarised) -> list[ResourcesAdvised | AdviceJudged]:
@@ -170,8 +172,9 @@ class ResourceMonitor(Agent):
             watched = self._watched.get(history.id)
             measured = watched.measured(history.state) if watched else None
             if measured is not None:
-                *_, evaluated = history.telling((ControlEvaluated,))
-                await self.ground.speak(self.role, history.id, measured, evaluated.id)
+                # It is among the newest facts, so the search begins at the end.
+                causes = (fact.id for fact in reversed(history.facts) if isinstance(fact.event, ControlEvaluated))
+                await self.ground.speak(self.role, history.id, measured, next(causes))
 
     @every(1.0)
     async def warn(self) -> None:
