@@ -40,7 +40,7 @@ class Training(Section):
 
     `recompute` keeps little of each forward pass and computes the rest again: less memory, more time, the same bits.
     `world_size` is how many processes train the session together; this version trains with one. With `profile` the log
-    tells where the time of so many steps went, by operators of torch; those steps take longer.
+    tells where the time of so many steps (and at most 2000 batches) went, by operators of torch; those take longer.
     """
 
     epochs: Whole = Field(20, ge=1, le=1_000_000)
@@ -52,7 +52,7 @@ class Training(Section):
     threads: AutoWhole = "auto"
     ema: Ema = Ema()
     recompute: bool = False
-    profile: Whole = Field(0, ge=0, le=1000)
+    profile: Whole = Field(0, ge=0, le=500)
     # The genesis does not say what every session has, so that of old and new requests it is the same bytes.
     world_size: Literal[1] = Field(1, exclude=True)
 

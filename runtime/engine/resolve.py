@@ -222,13 +222,17 @@ def _filters(request: Request, parameters: Sequence[Tensor]) -> int:
         return _bytes(Filters(request.gradients, parameters, names).tensors().values())
 
 
-def refuse_rows_beyond(free: int, resolved: ResolvedValues, facts: Facts) -> None:
-    """Raise `OutOfMemory`, with the figures, when one batch and the order of a window's rows are more than is free."""
+def refuse_rows_beyond(free: int, resolved: ResolvedValues, facts: Facts, workers: int = 0) -> None:
+    """Raise `OutOfMemory`, with the figures, when one batch and the order of a window's rows are more than is free.
+
+    `workers` make two batches each ahead.
+    """
     fixed = [one for one in facts.columns.values() if ANY_LENGTH not in one.shape]
     row = sum(np.dtype(one.dtype).itemsize * math.prod(one.shape) for one in fixed)
     steps, step = min(resolved.window, resolved.steps_total), resolved.batch * resolved.accumulate
     rows = max(resolved.batch, min(resolved.evaluation_batch, facts.rows["val"]))
     # A batch goes to where it is computed with; in what order rows come is counted in this machine's memory.
+    rows += min(2 * workers, steps * resolved.accumulate) * resolved.batch
     need = steps * step * _NUMBER + (rows * row if resolved.device == "cpu" else 0)
     if need > free:
         raise OutOfMemory(

@@ -50,7 +50,7 @@ def resolve_order(order: ResolveOrder) -> Mapping[str, Any]:
     counted = sized or Sizes.counted(request, resolved.parameters)
     _refuse_without_room(counted, cuda=cuda)
     if (free := resources.free_bytes()) is not None:
-        refuse_rows_beyond(free, resolved, dataset.facts)
+        refuse_rows_beyond(free, resolved, dataset.facts, request.data.workers)
     free = shutil.disk_usage(order.room).free
     refuse_checkpoints_beyond(free, counted, request, resolved)
     return resolved.as_json()

@@ -113,7 +113,7 @@ def _begin(task: AttemptTask) -> Run:
         sizes.refuse_beyond(free, device=plan.resolved.device)
     dataset = Dataset.open(task.dataset, verify=task.verify)
     if free is not None:
-        refuse_rows_beyond(free, plan.resolved, dataset.facts)
+        refuse_rows_beyond(free, plan.resolved, dataset.facts, plan.request.data.workers)
     if task.resume is None:
         return Run.start(plan, dataset, initial=initial_state.initial_tensors(task.blobs, task.initial))
     return resume(task, dataset, task.resume.path, task.resume.state_root)
@@ -222,6 +222,8 @@ class Keeper:
 
 WARM = 5
 """Steps before those that are profiled: the first ones compile, allocate and read what later ones find."""
+MOST_PARTS = 2000
+"""Batches of which a profile is taken; a step has `accumulate` of them."""
 MOST_OPERATORS = 25
 """Operators that a profile tells of."""
 
@@ -237,7 +239,8 @@ class StepProfile:
         self._context, self._segment = context, run.plan.segment_at(run.step)
         self._device = resolved.device
         self._parts = resolved.accumulate
-        self._wanted = training.profile if task.resume is None else 0
+        # What the profiler keeps grows with every call of an operator.
+        self._wanted = min(training.profile, MOST_PARTS // self._parts) if task.resume is None else 0
         self._fetched = 0
         self._profiler: Any = None
         self._began = 0.0

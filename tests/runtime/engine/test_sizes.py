@@ -93,6 +93,10 @@ def test_rows_of_a_step_and_of_a_window_are_counted_before_they_are_taken(images
     refuse_rows_beyond(need, resolved, images.facts)
     with pytest.raises(OutOfMemory, match=r"1 steps of 1000000 x 10000 rows take at least .* GiB of memory"):
         refuse_rows_beyond(need - 1, resolved, images.facts)
+    ahead = 4 * 10**6 * (8 + 1 * 8 * 8 * 4)
+    refuse_rows_beyond(need + ahead, resolved, images.facts, workers=2)
+    with pytest.raises(OutOfMemory):
+        refuse_rows_beyond(need + ahead - 1, resolved, images.facts, workers=2)
     few = planned(images).resolved
     refuse_rows_beyond(1 << 20, few, images.facts)
 
