@@ -196,7 +196,8 @@ def _constants(table: DataTable, findings: Findings) -> None:
         findings.add("constant-feature", repr(name))
 
 
-SAMPLE = 20_000
+SAMPLE, NUMBERS = 20_000, 1 << 18
+"""The most rows and the most numbers that are looked at for features that give the answer away."""
 TELLING = 0.995
 """The share of a feature's variance that the target explains, from which on the feature is the target."""
 
@@ -206,7 +207,7 @@ def _telling(table: DataTable, findings: Findings) -> None:
     x, places = table.columns["x"], table.places
     if x.ndim != 2 or table.task not in ("classification", "regression"):
         return
-    most = min(SAMPLE, (1 << 22) // max(1, x.shape[1]))
+    most = min(SAMPLE, NUMBERS // max(1, x.shape[1]))
     sample = places[:: max(1, len(places) // max(1, most))]
     target = table.columns["y"][sample].reshape(-1)
     if len(sample) < max(50, 10 * len(table.labels)):

@@ -21,7 +21,7 @@ from bus.disk import make_directory, mode_of, sync_directory, write_file
 from contracts.errors import Full, NotFound, NotVerified
 from runtime.engine.dataset import Dataset, Manifest
 
-PREPARATION = 3
+PREPARATION = 4
 """Raised when the same source would now be prepared differently, so that old rows are never taken for new ones."""
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)

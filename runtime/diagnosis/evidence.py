@@ -280,6 +280,18 @@ class Evidence:
         """The loss of a model that knows nothing of the inputs: from the task, else that of the first batch."""
         return self.task.chance if self.task.chance is not None else self.initial
 
+    @property
+    def untrained(self) -> float | None:
+        """The loss of a model that does not know how often each answer occurs; where good weights begin."""
+        chance = self.task.chance
+        return None if chance is None else max(chance, math.log(self.task.classes)) if self.task.classes else chance
+
+    @property
+    def batch(self) -> float:
+        """The rows of one step, as the request has them; 1 where it says nothing."""
+        rows = self.asked_float("training", "batch_size") * max(1.0, self.asked_float("training", "accumulate"))
+        return max(1.0, rows)
+
     def skill(self, loss: float) -> float:
         """How much better than chance a loss is: 0 for chance, 1 for a loss of 0; 0 where chance is not known."""
         chance = self.chance

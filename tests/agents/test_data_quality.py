@@ -93,6 +93,19 @@ def test_rows_with_one_key_that_differ_are_no_repeats() -> None:
     assert twins(x, keys, np.array([2, 3]), np.array([0, 1])).tolist() == [0, -1]
 
 
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_a_feature_that_gives_the_answer_away_is_named_and_one_that_helps_is_not(bench: Bench, task: str) -> None:
+    rng = np.random.default_rng(1)
+    y = rng.integers(0, 3, 200) if task == "classification" else rng.normal(size=200)
+    noise = rng.normal(size=(3, 200))
+    lines = ["helps,leaks,other,kind"]
+    for n in range(200):
+        answer = f"c{y[n]}" if task == "classification" else f"{y[n]:.6f}"
+        lines.append(f"{y[n] + noise[0, n] / 4:.6f},{7 - 2 * y[n] + noise[1, n] / 100:.6f},{noise[2, n]:.6f},{answer}")
+    said = bench.prepared(bench.csv("\n".join(lines)) | {"task": task})
+    assert finding(said, "telling-feature").where == ["'leaks'"]
+
+
 def test_a_twin_is_found_only_among_the_others() -> None:
     x = np.array([[5], [6], [7], [6]])
     assert twins(x, keys_of([x]), np.array([0, 3]), np.array([1, 2])).tolist() == [-1, 1]

@@ -16,13 +16,13 @@ from runtime.diagnosis.evidence import EvaluationEvidence, Evidence, Rule, RuleF
 class MissingClass(Rule):
     """Fires when most rows are answered right and some class hardly ever, in two evaluations in a row."""
 
-    name = "never_predicted"
+    name = "missing_class"
     looks_at = "the mean of the F1 scores of classes beside the share of right answers, where classes differ in size"
     severity = "warning"
     cure = "Weigh classes (loss: {type: cross_entropy, class_weights: balanced}), or gather rows of the rare ones."
     after = ("evaluation",)
     begins: ClassVar[float] = 0.3
-    gap: ClassVar[float] = 0.06
+    gap: ClassVar[float] = 0.14
     rare: ClassVar[float] = 0.25
 
     def look(self, seen: Evidence) -> RuleFinding | None:
@@ -104,15 +104,18 @@ class Overfitting(Rule):
     half: float = 0.5
     known: float = 0.03
     gap: float = 0.25
-    worse: float = 0.04
+    wide: float = 0.4
+    worse: float = 0.05
+    much_worse: float = 0.12
 
     def _by_heart(self, seen: Evidence, latest: EvaluationEvidence) -> bool:
         """Whether rows are known by heart, and others have been answered worse for half of the path."""
-        chance = seen.chance or 0.0
+        chance = seen.untrained or seen.chance or 0.0
         if seen.edition < 2 or chance <= 0 or latest.best_step > self.half * latest.step:
             return False
-        known, gap = latest.trained < self.known * chance, latest.loss - latest.trained > self.gap * chance
-        return known and gap and latest.loss > latest.best + self.worse * chance
+        gap, worse = (latest.loss - latest.trained) / chance, (latest.loss - latest.best) / chance
+        is_wide = (gap > self.wide and worse > self.worse) or (gap > self.gap and worse > self.much_worse)
+        return latest.trained < self.known * chance and is_wide
 
     def look(self, seen: Evidence) -> RuleFinding | None:
         """Compare now with the best evaluation; what is small beside the loss of an untrained model is noise."""
@@ -124,7 +127,9 @@ class Overfitting(Rule):
         if latest.best_step >= recent[0].step or not best > 0 or not trained > 0:
             return None
         enough = max(self.now * best, self.matter * abs(seen.initial or 0.0))
-        enough = enough if seen.edition < 2 else max(enough, self.matter_now * abs(seen.chance or 0.0))
+        enough = (
+            enough if seen.edition < 2 else max(enough, self.matter_now * abs(seen.untrained or seen.chance or 0.0))
+        )
         rises = all(each.loss > (1 + self.rise) * best for each in recent) and latest.loss > best + enough
         if not (rises and latest.trained < (1 - self.fall) * trained) and not self._by_heart(seen, latest):
             return None

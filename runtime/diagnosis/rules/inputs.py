@@ -186,7 +186,7 @@ class MissingNormalisation(Rule):
         largest, smallest = scales
         if self.small <= largest <= self.large:
             return None
-        begins_badly = seen.task.chance is not None and initial > self.first * seen.task.chance
+        begins_badly = seen.untrained is not None and initial > self.first * seen.untrained
         learns_badly = seen.progress >= self.begins and seen.skill(seen.between(0.6, 1.0)) < self.learned
         if not (begins_badly or learns_badly):
             return None
@@ -212,11 +212,11 @@ class BadInitialisation(Rule):
 
     def look(self, seen: Evidence) -> RuleFinding | None:
         """Compare the first loss with chance."""
-        initial, chance = seen.initial, seen.task.chance
+        initial, chance = seen.initial, seen.untrained
         if initial is None or chance is None or len(seen.windows) > 1 or not initial > self.times * chance:
             return None
         if seen.asked_float("model", "dropout") > 0.5:
             return None  # Answers of a few units, made larger for it, say little of the weights.
-        message = f"The loss of the first batch is {initial:.4g}, that of a model that knows nothing {chance:.4g}."
+        message = f"The loss of the first batch is {initial:.4g}, that of a model that guesses {chance:.4g}."
         figures = {"initial_loss": initial, "chance": chance}
         return self.finding(seen, message, seen.windows[-1:], figures=figures)

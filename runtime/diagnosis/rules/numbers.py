@@ -192,26 +192,29 @@ class Oscillation(Rule):
     cure = "Lower optimizer.learning_rate (a tenth), use a larger batch, or set training.grad_clip."
     windows: ClassVar[int] = 3
     begins: ClassVar[float] = 0.15
-    learned: ClassVar[float] = 0.8
+    ends: ClassVar[float] = 0.5
     huge: ClassVar[float] = 0.03
     large: ClassVar[float] = 0.014
     noise: ClassVar[float] = 0.12
+    beyond: ClassVar[float] = 2.0
+    """Times the noise that batches have because they hold other rows, about the loss over the root of their size."""
     decay: ClassVar[float] = 0.02
 
     def look(self, seen: Evidence) -> RuleFinding | None:
-        """Judge the recent windows by the median of what they show."""
+        """Judge the recent windows by the median of what they show; later, a loss may stand still for other reasons."""
         recent, chance = seen.finite_windows(self.windows), seen.chance
-        if not recent or chance is None or seen.progress < self.begins:
+        if not recent or not chance or chance <= 0 or not self.begins <= seen.progress <= self.ends:
             return None
-        if recent[-1].ratio < self.large / 2:
-            return None
-        loss = seen.between(0.6, 1.0)
-        if not math.isfinite(loss) or seen.skill(loss) > self.learned:
+        if recent[-1].ratio < self.large / 2 or seen.decay_per_step > self.decay:
             return None
         ratio = median(window.ratio for window in recent)
-        noise = median(window.noise for window in recent)
-        is_loud = seen.task.kind != "regression" and noise > self.noise * abs(chance)
-        if not (ratio > self.huge or (ratio > self.large and is_loud)) or seen.decay_per_step > self.decay:
+        loss = seen.between(0.7, 1.0)
+        if not (ratio > self.large and math.isfinite(loss)):
+            return None
+        noise, skill = median(window.noise for window in recent), seen.skill(loss)
+        natural = self.beyond * loss / math.sqrt(seen.batch)
+        is_loud = seen.task.kind != "regression" and noise > max(self.noise * chance, natural) and skill < 0.8
+        if not is_loud and not self._stands_still(seen, ratio, (seen.between(0.3, 0.7) - loss) / chance, skill):
             return None
         message = (
             f"The loss stays near {loss:.4g} and changes by {noise:.2g} from step to step, while each step changes"
@@ -219,3 +222,9 @@ class Oscillation(Rule):
         )
         figures = {"update_ratio": ratio, "cosine": recent[-1].cosine, "noise": noise, "loss": loss}
         return self.finding(seen, message, recent, figures=figures)
+
+    def _stands_still(self, seen: Evidence, ratio: float, gain: float, skill: float) -> bool:
+        """Whether so large steps gain next to nothing, far from what can be learned."""
+        if seen.progress < 0.25:
+            return ratio > 2 * self.huge and gain < 0.03 and skill < 0.5
+        return (ratio > self.huge and gain < 0.03 and skill < 0.5) or (gain < 0.02 and skill < 0.32)

@@ -95,7 +95,7 @@ class Underfitting(Rule):
     cure = "Use a larger model (model.hidden), less model.dropout and optimizer.weight_decay, or better features."
     begins: ClassVar[float] = 0.5
     begins_asked: ClassVar[float] = 0.3
-    learned: ClassVar[float] = 0.4
+    learned: ClassVar[float] = 0.35
     well: ClassVar[float] = 0.8
     band: ClassVar[float] = 0.04
     dropout: ClassVar[float] = 0.7

@@ -156,7 +156,7 @@ def test_a_session_that_learns_nothing_or_badly_is_told_why_before_half_of_the_p
         (
             "rare",
             {"model": mlp(16), "optimizer": ADAM | {"learning_rate": 1e-3}, "training": epochs(12)},
-            "never_predicted",
+            "missing_class",
         ),
         (
             "wrong labels",
