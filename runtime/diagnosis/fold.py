@@ -26,7 +26,7 @@ from contracts.operator import SessionRequested
 from contracts.request.training import less_is_better
 from contracts.resource_monitor import ResourcesMeasured
 from runtime.diagnosis.evidence import Evidence, RuleFinding, asked
-from runtime.diagnosis.remedies import NEEDS_ROWS, Trouble, next_rung
+from runtime.diagnosis.remedies import NEEDS_ROWS, RUNGS, Trouble, next_rung
 from runtime.engine.plain_kinds import read_levers
 
 ROLE = "diagnostician"
@@ -372,9 +372,12 @@ def _declined(state: D, declined: trainer.InterventionDeclined, fact: Fact) -> D
     state = replace(state, waiting=tuple(one for one in state.waiting if not one.answered_by(declined)))
     if state.pending is None or not state.pending.answered_by(declined):
         return state
-    finding, state = state.pending.finding, replace(state, pending=None)
-    if state.evidence.edition > 1:
-        state = _climbed(replace(state, proposed=False), finding, fact)
+    finding, proposal = state.pending.finding, state.pending.proposal
+    state = replace(state, pending=None)
+    if state.evidence.edition > 1 and proposal is not None:
+        # What cannot be done now is not tried again.
+        given_up = ((finding.rule, proposal.remedy),) * RUNGS[proposal.remedy].times
+        state = _climbed(replace(state, proposed=False, tried=(*state.tried, *given_up)), finding, fact)
     return _reached(state)
 
 

@@ -100,7 +100,7 @@ def _warm_up(trouble: Trouble) -> Changes | None:
     return {"warmup": max(2, total // 10)} if total else None
 
 
-USUAL_RATIO, LEAST_FACTOR, MOST_FACTOR = 1e-3, 10.0, 1e4
+USUAL_RATIO, LEAST_FACTOR, MOST_FACTOR = 3e-3, 10.0, 1e4
 """By how much of their size weights usually move in a step, and bounds of what a rate is raised by."""
 
 
@@ -144,15 +144,19 @@ def _new_seed(trouble: Trouble) -> Changes | None:
     return {"reproducibility.seed": (seed + 1) % 2**63} if isinstance(seed, int) else None
 
 
+USUAL_WIDTH = 64
+"""A narrower model is widened to this at once."""
+
+
 def _more_capacity(trouble: Trouble) -> Changes | None:
     model = trouble.asked("model")
     match model.get("architecture"):
         case "linear":
             return {"model.architecture": "mlp"}
         case "mlp":
-            return {"model.hidden": [min(4096, 2 * width) for width in model["hidden"]]}
+            return {"model.hidden": [min(4096, max(USUAL_WIDTH, 2 * width)) for width in model["hidden"]]}
         case "cnn":
-            return {"model.channels": [min(1024, 2 * width) for width in model["channels"]]}
+            return {"model.channels": [min(1024, max(USUAL_WIDTH // 2, 2 * width)) for width in model["channels"]]}
         case "resnet" | "transformer":
             return {"model.width": min(4096, 2 * model["width"])}
     return None
@@ -162,6 +166,34 @@ def _activation(trouble: Trouble) -> Changes | None:
     """One through which gradients pass, in place of one that saturates or dies."""
     now = trouble.asked("model").get("activation")
     return {"model.activation": "gelu"} if now in ("tanh", "relu") else None
+
+
+def _shallower(trouble: Trouble) -> Changes | None:
+    """Few layers, through which gradients come."""
+    hidden = trouble.asked("model").get("hidden") or ()
+    deep = trouble.asked("model").get("architecture") == "mlp" and len(hidden) > 3
+    return {"model.hidden": list(hidden[:2]), "model.activation": "gelu"} if deep else None
+
+
+def _usual_regularisation(trouble: Trouble) -> Changes | None:
+    """Decay and dropout as they usually are, where they keep a model from learning."""
+    strong = {
+        "optimizer.weight_decay": (float(trouble.asked("optimizer").get("weight_decay") or 0.0), 0.1, 0.01),
+        "model.dropout": (float(trouble.asked("model").get("dropout") or 0.0), 0.5, 0.1),
+    }
+    return {path: usual for path, (now, most, usual) in strong.items() if now > most} or None
+
+
+def _constant_schedule(trouble: Trouble) -> Changes | None:
+    """The rate as it was asked for to the end, where a schedule has taken it away."""
+    constant = trouble.asked("schedule").get("type") in ("constant", None)
+    return None if constant else {"schedule": {"type": "constant"}}
+
+
+def _stop_early(trouble: Trouble) -> Changes | None:
+    asked = trouble.asked("early_stopping")
+    patient = asked.get("enabled") is True and (asked.get("patience") or 0) <= 2
+    return None if patient else {"early_stopping.enabled": True, "early_stopping.patience": 2}
 
 
 def _standardize(trouble: Trouble) -> Changes | None:
@@ -196,7 +228,7 @@ RUNGS: Mapping[str, Rung] = {
         Rung("lower_rate", "a lower learning rate", 3, 2, 2, _lower, times=2),
         Rung("clip", "gradients are clipped", 2, 2, 1, _clip),
         Rung("warm_up", "the learning rate is warmed up again", 1, 2, 1, _warm_up),
-        Rung("raise_rate", "the learning rate at which weights usually move", 3, 2, 2, _raise_to_ratio),
+        Rung("raise_rate", "the learning rate at which weights usually move", 3, 2, 2, _raise_to_ratio, times=2),
         Rung("raise_tenfold", "ten times the learning rate", 2, 2, 3, _raise_tenfold),
         Rung("balance_classes", "rare classes weigh as much as common ones", 2, 2, 2, _balance),
         Rung("weight_decay", "more weight decay", 2, 2, 2, _decay),
@@ -205,6 +237,10 @@ RUNGS: Mapping[str, Rung] = {
         Rung("standardize", "inputs are scaled", 3, 3, 1, _standardize, another=True),
         Rung("usual_loss", "the loss of the task", 3, 3, 1, _usual_loss, another=True),
         Rung("usual_weights", "weights as they are usually drawn", 3, 3, 1, _usual_weights, another=True),
+        Rung("stop_early", "the training ends when validation stops improving", 3, 3, 1, _stop_early, another=True),
+        Rung("constant_schedule", "a constant learning rate", 3, 3, 1, _constant_schedule, another=True),
+        Rung("usual_regularisation", "usual decay and dropout", 3, 3, 1, _usual_regularisation, another=True),
+        Rung("shallower", "fewer layers", 3, 3, 1, _shallower, another=True),
         Rung("activation", "another activation", 2, 3, 1, _activation, another=True),
         Rung("with_dropout", "a model with dropout", 2, 3, 2, _with_dropout, another=True),
         Rung("smooth_labels", "labels are believed less", 2, 3, 2, _smooth, another=True),
@@ -223,13 +259,20 @@ _CHOSEN: Mapping[str, tuple[str, ...]] = {
     "dead_layer": ("lower_rate", "warm_up", "activation", "new_seed"),
     "dead_units": ("lower_rate", "activation"),
     "saturation": ("lower_rate", "activation"),
-    "vanishing": ("activation", "raise_tenfold"),
-    "creeping": ("raise_rate", "raise_tenfold"),
-    "no_learning": ("raise_rate", "raise_tenfold", "more_capacity", "new_seed"),
-    "underfitting": ("more_capacity", "longer", "raise_tenfold"),
+    "vanishing": ("shallower", "activation", "raise_tenfold"),
+    "creeping": ("raise_rate", "constant_schedule", "raise_tenfold"),
+    "no_learning": (
+        "usual_regularisation",
+        "raise_rate",
+        "constant_schedule",
+        "raise_tenfold",
+        "more_capacity",
+        "new_seed",
+    ),
+    "underfitting": ("usual_regularisation", "more_capacity", "longer", "raise_tenfold"),
     "never_predicted": ("balance_classes", "longer"),
     "label_noise": ("smooth_labels", "weight_decay", "stop"),
-    "overfitting": ("weight_decay", "more_dropout", "with_dropout", "stop"),
+    "overfitting": ("stop_early", "weight_decay", "more_dropout", "with_dropout", "stop"),
     "wrong_loss": ("usual_loss",),
     "missing_normalisation": ("standardize",),
     "bad_initialisation": ("usual_weights", "new_seed"),

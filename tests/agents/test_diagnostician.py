@@ -33,6 +33,7 @@ from contracts.trainer import (
     TrainingCompleted,
     TrainingFailed,
     WindowRecorded,
+    WindowSensors,
     evidence,
 )
 from runtime.diagnosis.evidence import Evidence, Remedy, Rule, RuleFinding, rule, rules
@@ -51,10 +52,13 @@ NAN = math.nan
 class Log:
     """A session's facts, said one after the other."""
 
-    def __init__(self, *, auto_fix: bool = True, total: int = 1000, every: int = 100) -> None:
+    sensors: WindowSensors | None = None
+    """Of every window; sessions whose windows have some are judged by all rules, and have ladders."""
+
+    def __init__(self, *, auto_fix: bool = True, total: int = 1000, every: int = 100, **asked: Any) -> None:
         self.history = SessionLog(SESSION)
         self.segment, self.step, self.total = 1, 0, total
-        request = {"diagnosis": {"auto_fix": auto_fix}, "optimizer": {"learning_rate": 0.1}}
+        request = {"diagnosis": {"auto_fix": auto_fix}, "optimizer": {"learning_rate": 0.1}} | asked
         self.say("operator", SessionRequested(kind="training", request=request, keyring="", asked_by="me", rules=RULES))
         resolved = {"steps_total": total, "every_steps": every, "window": 50}
         self.say(
@@ -100,6 +104,7 @@ class Log:
             weights_digest=DIGEST,
             finite=all(map(math.isfinite, losses)) and math.isfinite(norm),
             **evidence(layers),
+            sensors=self.sensors,
         )
         return self.say("trainer", event)
 

@@ -1,0 +1,167 @@
+"""The ladder: remedies in the order of their ratings, one at a time, and a session that says where it ends."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contracts.diagnostician import DiagnosisReached, InterventionProposed, OutcomeJudged, ProblemDiagnosed
+from contracts.envelope import Fact
+from contracts.trainer import AttemptBisected, ControlEvaluated, InterventionDeclined, WindowSensors
+from runtime.diagnosis.evidence import rules
+from runtime.diagnosis.fold import MOST_REWINDS, DiagnosisState
+from runtime.diagnosis.remedies import LADDERS, RUNGS
+from runtime.engine.plain_kinds import read_levers
+from tests.agents.test_diagnostician import NAN, SESSION, Log, only
+
+PAGE = Path(__file__).parents[2] / "docs" / "remedies.md"
+SPOILED = [1.0, NAN] * 25
+
+
+class SensedLog(Log):
+    """A session whose windows have sensors."""
+
+    sensors = WindowSensors()
+
+    def bisected(self, *rows: int) -> Fact:
+        unsound = self.history.state.training.unsound
+        assert unsound is not None
+        about = {"segment": self.segment, "first": unsound.first, "last": unsound.last, "looked": 50}
+        return self.say("trainer", AttemptBisected(**about, step=unsound.first + 2, rows=list(rows)))
+
+    def proposed(self, fact: Fact) -> tuple[InterventionProposed, str]:
+        """What is proposed because of a fact, and under which identity."""
+        (proposed,) = only(InterventionProposed, self.answer(fact))
+        return proposed, self.say("diagnostician", proposed, cause=fact.id).id
+
+    def scored(self, value: float) -> Fact:
+        event = ControlEvaluated(
+            segment=self.segment,
+            step=self.step,
+            epoch=1,
+            values={"val_loss": value},
+            metric="val_loss",
+            improved=False,
+            best=value,
+            best_step=self.step,
+            patience_left=1,
+            stop=False,
+        )
+        return self.say("trainer", event)
+
+
+def test_every_ladder_is_in_the_order_of_its_ratings_and_the_page_tells_them_all() -> None:
+    page = PAGE.read_text()
+    for rule, ladder in LADDERS.items():
+        assert rule in rules.all, rule
+        assert [rung.order for rung in ladder] == sorted(rung.order for rung in ladder)
+        assert f"| `{rule}` | {', '.join(f'`{rung.name}`' for rung in ladder)} |" in page
+    for rung in RUNGS.values():
+        assert {rung.impact, rung.effort, rung.risk} <= {1, 2, 3}
+        who = "by itself" if rung.automatic else "a person"
+        assert f"| `{rung.name}` | {rung.words} | {rung.impact} | {rung.effort} | {rung.risk} | {who} |" in page
+        assert rung.another == (rung.effort == 3)
+    assert not RUNGS["raise_tenfold"].automatic
+    assert not RUNGS["new_seed"].automatic
+
+
+def test_rows_are_named_before_a_remedy_is_chosen_and_left_out_first() -> None:
+    log = SensedLog()
+    log.window(1.0)
+    spoiled = log.window(SPOILED)
+    assert only(InterventionProposed, log.answer(spoiled)) == []
+    assert log.answer(log.window(NAN)) == [], "what comes before the answer will be superseded"
+    proposed, _ = log.proposed(log.bisected(7, 8, 30))
+    assert (proposed.remedy, proposed.changes) == ("skip_rows", {"skip_rows": [[7, 8], [30, 30]]})
+    assert (proposed.rewind_to, proposed.automatic, proposed.waits) == (0, True, False)
+
+
+def test_the_next_remedy_follows_when_one_failed_and_the_last_finding_says_how_a_person_goes_on() -> None:
+    log, pulled = SensedLog(training={"grad_clip": None}), []
+    for _ in range(MOST_REWINDS):
+        log.window(1.0)
+        log.window(SPOILED)
+        proposed, id = log.proposed(log.bisected())
+        assert len(proposed.changes) == 1, "one lever at a time"
+        pulled.append(proposed.remedy)
+        log.applied(id, 0)
+    assert pulled == ["lower_rate", "lower_rate", "clip"]
+    log.window(1.0)
+    last = log.window(SPOILED)
+    told = only(ProblemDiagnosed, log.answer(last))[0]
+    assert only(InterventionProposed, log.answer(last)) == []
+    assert only(InterventionProposed, log.answer(log.bisected())) == []
+    assert f"{MOST_REWINDS} automatic rewinds did not help" in told.cure
+    assert f"swarm fork {SESSION} --at 0 --set " in told.cure
+
+
+def test_a_remedy_that_the_trainer_declines_is_followed_by_the_next() -> None:
+    log = SensedLog(training={"grad_clip": None})
+    log.window(1.0)
+    log.window(SPOILED)
+    _, id = log.proposed(log.bisected(3))
+    proposed, _ = log.proposed(log.say("trainer", InterventionDeclined(proposal=id, reason="it does not fit")))
+    assert proposed.remedy == "lower_rate"
+
+
+def test_no_rate_is_lowered_for_a_training_whose_first_loss_is_no_number() -> None:
+    log = SensedLog()
+    log.window(NAN)
+    assert only(InterventionProposed, log.answer(log.bisected())) == []
+    named = SensedLog()
+    named.window(NAN)
+    assert named.proposed(named.bisected(5))[0].changes == {"skip_rows": [[5, 5]]}
+
+
+def test_in_the_mode_propose_everything_waits_and_nothing_is_passed_over() -> None:
+    log = SensedLog(total=150, diagnosis={"mode": "propose"})
+    log.window(1.0)
+    log.window(SPOILED)
+    log.window(NAN)
+    assert only(DiagnosisReached, log.answer(log.evaluation(NAN))) == [], "its proposal is still to come"
+    answer = log.answer(log.bisected())
+    (proposed,) = only(InterventionProposed, answer)
+    assert (proposed.waits, proposed.automatic, proposed.remedy) == (True, False, "lower_rate")
+    assert only(DiagnosisReached, answer)
+    assert log.history.derived(DiagnosisState()).pending is None
+
+
+@pytest.mark.parametrize(("mode", "told"), [("off", False), ("observe", True)])
+def test_who_wants_nothing_done_is_told_or_left_alone(mode: str, told: bool) -> None:
+    log = SensedLog(diagnosis={"mode": mode})
+    log.window(1.0)
+    answers = [*log.answer(log.window(SPOILED)), *log.answer(log.bisected(3))]
+    assert bool(only(ProblemDiagnosed, answers)) == told
+    assert only(InterventionProposed, answers) == []
+
+
+def test_a_judgement_sets_the_control_metric_beside_as_many_steps_before() -> None:
+    log = SensedLog(every=50)
+    for value in (1.0, 0.9, 0.8, 0.7):
+        log.window(1.0)
+        log.scored(value)
+    log.window(SPOILED)
+    _, id = log.proposed(log.bisected())
+    applied = log.applied(id, 200)
+    verdicts: list[Any] = []
+    for value in (0.6, 0.5, 0.4, 0.3):
+        log.window(0.5)
+        verdicts += only(OutcomeJudged, log.answer(log.scored(value)))
+    (judged,) = verdicts
+    assert (judged.proposal, judged.helped) == (applied.id, True)
+    figures = judged.figures
+    assert (figures["metric_before"], figures["metric_after"], figures["step"]) == (0.7, 0.4, 350.0)
+    assert math.isclose(figures["metric_gain"], 0.3)
+    assert math.isclose(figures["metric_gain_before"], 0.3)
+    assert "val_loss went from 0.7 to 0.4 in 150 steps" in judged.message
+
+
+def test_what_a_remedy_changes_is_a_lever_that_can_be_read() -> None:
+    log = SensedLog(training={"grad_clip": None})
+    log.window(1.0)
+    log.window(SPOILED)
+    proposed, _ = log.proposed(log.bisected(2))
+    assert [lever.recorded for lever in read_levers(proposed.changes)] == list(proposed.changes.values())
