@@ -157,6 +157,52 @@ def plan_made_rows(made: MadeRows) -> Mapping[str, Any]:
     return Plan(asked, resolve(asked, facts, cores=1, cuda=made.device == "cuda")).as_json()
 
 
+@dataclass(frozen=True)
+class SensorTurns:
+    """A plan to train, the rows, and how many windows of each kind take turns."""
+
+    plan: Mapping[str, Any]
+    dataset: Path
+    pairs: int
+
+
+@dataclass(frozen=True)
+class SensorCosts:
+    """Processor time of each window with sensors and without, pair by pair, and the last window as its event."""
+
+    sensed: tuple[float, ...]
+    plain: tuple[float, ...]
+    window: WindowRecorded
+
+
+@job(purpose="prepare", profile=lambda asked: torch_profile(1, "cpu"))
+def time_sensors(asked: SensorTurns) -> SensorCosts:
+    """Train one plan twice in one process, with sensors and without, window by window in turn."""
+    from dataclasses import replace
+
+    from runtime.engine import seal
+    from runtime.engine.dataset import Dataset
+    from runtime.engine.loop import Run
+    from runtime.engine.plan import Plan
+    from runtime.replay.comparison import window_event
+
+    seal.apply(profile="exact", threads=1)
+    plan, dataset = Plan.from_json(asked.plan), Dataset.open(asked.dataset, verify=False)
+    runs = [Run.start(replace(plan, resolved=replace(plan.resolved, sensors=told)), dataset) for told in (1, 0)]
+    taken: tuple[list[float], list[float]] = [], []
+    last: WindowRecorded | None = None
+    for turn in range(asked.pairs + 2):
+        for which in (0, 1) if turn % 2 else (1, 0):
+            begun = time.process_time()
+            told = runs[which].advance().window
+            taken[which].append(time.process_time() - begun)
+            if which == 0 and told is not None:
+                last = window_event(told)
+    assert last is not None
+    # The first windows warm caches.
+    return SensorCosts(tuple(taken[0][2:]), tuple(taken[1][2:]), last)
+
+
 def _noise(*shape: int) -> Any:
     import numpy as np
 

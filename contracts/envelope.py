@@ -187,7 +187,7 @@ class HeadFields(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def head_fields(speaker: str, schema: str, causes: str) -> HeadFields | None:
-    """The fields of an event in its present version whose type says lane and schema; None for any other."""
+    """The fields of an event that is read as it stands, whose type says lane and schema; None for any other."""
     match = _FIELDS.fullmatch(speaker + schema + causes)
     known = present(match[4]) if match else None
     if match is None or known is None or match[2] != type_of(match[5], known.wire) or _holds_anything(known):
@@ -206,9 +206,15 @@ def _holds_anything(known: type[Event]) -> bool:
 
 
 def present(schema: str) -> type[Event] | None:
-    """The event of exactly this name and version, if this code knows it."""
-    known = SPOKEN.get(schema.rpartition("/")[0])
-    return known if known and known is not Unknown and known.schema_id == schema else None
+    """The event of this name and version if this code knows it and lifts it from there to its present form unchanged.
+
+    Its bytes are then read as those of the present version are.
+    """
+    name, _, version = schema.rpartition("/")
+    known = SPOKEN.get(name)
+    if known is None or known is Unknown:
+        return None
+    return known if known.schema_id == schema or version in known.same_form else None
 
 
 @lru_cache(maxsize=4096)
@@ -258,7 +264,7 @@ _SCHEMA = re.compile(rb'"dataschema":"([^"\\\\]{1,120})"')
 
 @lru_cache(maxsize=1024)
 def _typed(schema: bytes) -> type[EnvelopeSchema] | None:
-    """The envelope with its data already typed, for an event in its present version; None for any other."""
+    """The envelope with its data already typed, for an event that is read as it stands; None for any other."""
     known = present(schema.decode(errors="replace"))
     if known is None:
         return None
@@ -277,8 +283,9 @@ def _read_present(body: bytes) -> tuple[Envelope, Event] | None:
     except ValidationError:
         return None
     event: Event = envelope.data
-    consistent = envelope.dataschema == event.schema_id and envelope.type == type_of(envelope.lane, event.wire)
-    return (envelope, event) if consistent else None
+    schema = envelope.dataschema
+    meant = schema == event.schema_id or present(schema) is type(event)
+    return (envelope, event) if meant and envelope.type == type_of(envelope.lane, event.wire) else None
 
 
 def _read_slowly(body: bytes) -> tuple[Envelope, Event]:

@@ -158,6 +158,8 @@ class Event(Value):
     upcasts: ClassVar[tuple[Upcast, ...]] = ()
     schema_id: ClassVar[str] = ""
     """NAME/VERSION, as written into `dataschema`."""
+    same_form: ClassVar[frozenset[str]] = frozenset()
+    """The older versions, as text, whose payloads are payloads of the present one as they stand."""
 
     def __init_subclass__(
         cls,
@@ -179,6 +181,9 @@ class Event(Value):
         cls.said_in = (lane,) if isinstance(lane, str) else lane
         cls.upcasts = tuple(upcasts)
         cls.schema_id = f"{wire}/{cls.version()}"
+        lifted = enumerate(cls.upcasts, 1)
+        changed = max((version for version, upcast in lifted if upcast is not unchanged), default=0)
+        cls.same_form = frozenset(map(str, range(changed + 1, cls.version())))
 
     @classmethod
     def may_be_said_in(cls, lane: str) -> bool:
@@ -200,7 +205,7 @@ class Event(Value):
                 f"{cls.wire}/{version} is newer than this software, which knows {cls.schema_id}.",
                 cure="Update stigmergy to read this log.",
             )
-        if version < cls.version():
+        if version < cls.version() and str(version) not in cls.same_form:
             lifted: Payload = orjson.loads(payload)
             for upcast in cls.upcasts[version - 1 :]:
                 lifted = upcast(lifted)

@@ -98,7 +98,7 @@ class WindowSensors(Value):
     """What sensors saw of a window: float32 figures, one per layer in the order of `layer_names`; NaN where none is.
 
     A list without any figure is empty. `cosine` is the mean cosine of the gradients of successive attempts, over up to
-    four pairs at the end of the window. `saturated` is the share of the answers, in the last batch, of a bounded
+    two pairs at the end of the window. `saturated` is the share of the answers, in the last batch, of a bounded
     activation behind the layer that lie within a hundredth of its range from a bound. `noise` is the gradient noise
     scale: the number of rows from which on the sum of the variances of a gradient is less than its square, estimated
     from the micro-batches of the last attempts, and infinite where noise hides the gradient; `noise_scale` is that of

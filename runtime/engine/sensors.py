@@ -122,7 +122,7 @@ def _joined(norms: Sequence[float], at: Sequence[int]) -> float:
     return math.sqrt(total(norms[index] ** 2 for index in at))
 
 
-PAIRS = 4
+PAIRS = 2
 """Pairs of successive attempts at the end of a window whose gradients are compared."""
 
 MOST_NUMBERS = 8192
@@ -164,10 +164,9 @@ class GradientWatch:
         if len(self._gradients) < 2:
             return (None,) * len(self._layers)
         kept = torch.stack(self._gradients)
-        squares, products = self._sums(kept * kept), self._sums(kept[1:] * kept[:-1])
         found: list[float | None] = []
-        for square, product in zip(squares, products, strict=True):
-            norms = [math.sqrt(one) if one >= 0 else math.nan for one in square]
+        for sums in self._sums(torch.cat([kept * kept, kept[1:] * kept[:-1]])):
+            norms, product = [math.sqrt(square) for square in sums[: len(kept)]], sums[len(kept) :]
             pairs = [(dot, before * after) for dot, before, after in zip(product, norms[:-1], norms[1:], strict=True)]
             cosines = [max(-1.0, min(1.0, dot / norm)) for dot, norm in pairs if 0 < norm < math.inf]
             found.append(total(cosines) / len(cosines) if cosines else None)
@@ -194,9 +193,8 @@ class GradientWatch:
         rows, sums = [size for size, _ in self._parts], torch.stack([sums for _, sums in self._parts])
         shares = torch.tensor([sum(rows) / size for size in rows], dtype=sums.dtype, device=sums.device)
         own = torch.diff(sums, dim=0, prepend=torch.zeros_like(sums[:1])) * shares[:, None]
-        small, large = self._sums(own * own), self._sums(sums[-1:] * sums[-1:])
         apart = total(1 / size for size in rows) / len(rows) - 1 / sum(rows)
-        for at, (each, (square,)) in enumerate(zip(small, large, strict=True)):
+        for at, (*each, square) in enumerate(self._sums(torch.cat([own, sums[-1:]]).square_())):
             variance = max(0.0, (total(each) / len(rows) - square) / apart)
             self._scatter[at] = self._scatter[at][0] + variance, self._scatter[at][1] + square - variance / sum(rows)
         self._estimated = True

@@ -166,3 +166,16 @@ def test_what_we_write_takes_the_short_way() -> None:
     read, event = envelope.read(window())
     assert (read.id, read.laneseq, read.epoch, read.step) == ("one", 1, 1, None)
     assert read.data is event
+
+
+def test_an_older_version_of_the_same_form_takes_the_short_way_and_one_that_is_lifted_does_not() -> None:
+    before = window().replace(b"window.recorded/2", b"window.recorded/1").replace(b',"sensors":null', b"")
+    taken = envelope._read_canonical(before)
+    assert taken is not None
+    assert (taken[0].dataschema, taken[1].sensors) == ("window.recorded/1", None)
+    spaced = before.replace(b"{", b"{ ", 1)
+    assert envelope._read_canonical(spaced) is None
+    assert repr(envelope._read_present(spaced)) == repr(taken)
+    assert envelope.present("window.recorded/01") is envelope.present("window.recorded/3") is None
+    assert envelope.present("audit.planned/1") is None
+    assert events()["training.claimed"].same_form == {"1", "2"}

@@ -64,10 +64,10 @@ def layers(window: Window) -> dict[str, Layer]:
 def test_the_cosine_of_successive_gradients_is_that_of_gradients_found_by_autograd(images):
     plan = planned(images, **DEEP, training={"epochs": 2, "batch_size": 16, "grad_clip": 0.01})
     seen = layers(Run.start(plan, images).advance().window)
-    each = [gradients(plan, images, step)[0] for step in range(5, 10)]
+    each = [gradients(plan, images, step)[0] for step in range(7, 10)]
     for name in NAMES:
         pairs = [nn.functional.cosine_similarity(one[name], two[name], dim=0) for one, two in pairwise(each)]
-        assert math.isclose(seen[name].cosine, float(sum(pairs)) / 4, abs_tol=1e-5)
+        assert math.isclose(seen[name].cosine, float(sum(pairs)) / 2, abs_tol=1e-5)
     assert len({layer.cosine for layer in seen.values()}) == 3
 
 
@@ -78,7 +78,7 @@ def test_the_noise_scale_is_that_of_the_gradients_of_micro_batches(images):
     seen, everything = layers(window), np.zeros(2)
     for name in NAMES:
         scatter = np.zeros(2)
-        for step in range(window.last - 5, window.last):
+        for step in range(window.last - 3, window.last):
             parts = torch.stack([part[name].double() for part in gradients(plan, images, step)]).numpy()
             # The unbiased variance of means over 8 rows, times 8; and what of the mean's square is not noise.
             variance = 8 * parts.var(0, ddof=1).sum()
@@ -152,12 +152,12 @@ def test_of_a_large_parameter_every_kth_number_is_looked_at(images, monkeypatch)
     plan = planned(images, **DEEP, training={"epochs": 2, "batch_size": 16, "grad_clip": None})
     monkeypatch.setattr(sensors, "MOST_NUMBERS", 100)
     seen = layers(Run.start(plan, images).advance().window)
-    each = [gradients(plan, images, step)[0]["body.1"].numpy() for step in range(5, 10)]
+    each = [gradients(plan, images, step)[0]["body.1"].numpy() for step in range(7, 10)]
     # 64 x 16 weights and 16 biases: every 11th number of the weights, which count 11-fold, and every bias.
     weight = np.where(np.arange(1040) < 1024, np.where(np.arange(1040) % 11 == 0, 11.0, 0.0), 1.0)
     norms = [math.sqrt((weight * one**2).sum()) for one in each]
-    pairs = [(weight * each[at] * each[at + 1]).sum() / norms[at] / norms[at + 1] for at in range(4)]
-    assert math.isclose(seen["body.1"].cosine, sum(pairs) / 4, abs_tol=1e-5)
+    pairs = [(weight * each[at] * each[at + 1]).sum() / norms[at] / norms[at + 1] for at in range(2)]
+    assert math.isclose(seen["body.1"].cosine, sum(pairs) / 2, abs_tol=1e-5)
 
 
 def test_rows_that_are_not_finite_are_named_when_the_window_is_not(tmp_path):
