@@ -56,8 +56,8 @@ def deep(layers: int) -> list[int]:
 async def main() -> None:
     """Measure and report."""
     asked = options(__doc__ or "")
-    pairs = 40 if asked.quick else 400
-    few = 8 if asked.quick else 60
+    pairs = 120 if asked.quick else 800
+    few = 6 if asked.quick else 40
     figures: dict[str, float] = {}
     children = Children()
     with tempfile.TemporaryDirectory(prefix="sensors") as folder:
@@ -70,7 +70,7 @@ async def main() -> None:
         try:
             steps = {
                 "": (asked_for(WIDTHS["26k"], pairs), pairs),
-                "_accumulate": (asked_for(WIDTHS["26k"], pairs // 4, accumulate=4), pairs // 4),
+                "_accumulate": (asked_for(WIDTHS["26k"], pairs // 6, accumulate=4), pairs // 6),
                 "_1m": (asked_for(WIDTHS["1m"], few), few),
             }
             for name, (asks, count) in steps.items():
