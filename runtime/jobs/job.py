@@ -108,8 +108,6 @@ R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
 O = TypeVar("O")  # noqa: E741 - an order
 
-RESERVED = frozenset({"begin", "result", "raised"})
-
 
 class HostGone(SystemExit):
     """The host no longer listens. Not an `Exception`, so that no `except Exception` of a job keeps it running."""

@@ -33,7 +33,9 @@ def thinned(series: blocks.Series, most: int) -> PlotLine:
     points: list[tuple[float, float]] = []
     for at in range(0, count, per):
         group = [
-            (y, x) for x, y in zip(series.x[at : at + per], series.y[at : at + per], strict=False) if _drawable(x, y)
+            (y, x)
+            for x, y in zip(series.x[at : at + per], series.y[at : at + per], strict=False)
+            if math.isfinite(x) and math.isfinite(y)
         ]
         if not group:
             points.append((float(series.x[at]), math.nan))
@@ -43,10 +45,6 @@ def thinned(series: blocks.Series, most: int) -> PlotLine:
             chosen = {min(group)[::-1], max(group)[::-1]}
             points += sorted((float(x), float(y)) for x, y in chosen)
     return PlotLine(series.name, tuple(points), count, per)
-
-
-def _drawable(x: float, y: float) -> bool:
-    return math.isfinite(x) and math.isfinite(y)
 
 
 def outlook(series: blocks.Series) -> tuple[float, float, float, float] | None:
