@@ -139,6 +139,7 @@ class DoubleActivation(Rule):
     after = ("evaluation",)
     begins: ClassVar[float] = 0.3
     learned: ClassVar[float] = 0.2
+    band: ClassVar[float] = 0.04
 
     def look(self, seen: Evidence) -> RuleFinding | None:
         """Compare the smallest loss with the floor, and the present one with what the accuracy promises."""
@@ -153,6 +154,8 @@ class DoubleActivation(Rule):
         wrong = min(max(1 - accuracy, 1e-6), 1 - 1e-6)
         honest = -(1 - wrong) * math.log(1 - wrong) - wrong * math.log(wrong / (classes - 1))
         if accuracy < share + self.learned * (1 - share) or lowest < 1.4 * honest:
+            return None
+        if not seen.between(0.5, 0.75) - seen.between(0.75, 1.0) < self.band * chance:
             return None
         message = (
             f"{accuracy:.0%} of the answers are right, but the loss has not passed {lowest:.4g}; {floor:.4g} is the"
@@ -202,21 +205,35 @@ class MissingNormalisation(Rule):
 @rule
 @dataclass(frozen=True)
 class BadInitialisation(Rule):
-    """Fires at the first window when the untrained model is much worse than one that answers at random."""
+    """Fires when the first batch is answered much worse than by guessing, or weights that were given lead nowhere."""
 
     name = "bad_initialisation"
-    looks_at = "the loss of the first batch beside that of a model that knows nothing"
+    looks_at = (
+        "the loss of the first batch beside that of a guess, and how little is learned from weights that were given"
+    )
     severity = "warning"
     cure = "Draw smaller weights to begin with, or leave model.init out; a last layer near 0 begins at chance."
     times: ClassVar[float] = 2.5
+    begins: ClassVar[float] = 0.3
+    learned: ClassVar[float] = 0.45
 
     def look(self, seen: Evidence) -> RuleFinding | None:
-        """Compare the first loss with chance."""
+        """Compare the first loss with a guess, and later the recent losses with chance."""
         initial, chance = seen.initial, seen.untrained
-        if initial is None or chance is None or len(seen.windows) > 1 or not initial > self.times * chance:
+        if initial is None or chance is None:
             return None
-        if seen.asked_float("model", "dropout") > 0.5:
-            return None  # Answers of a few units, made larger for it, say little of the weights.
-        message = f"The loss of the first batch is {initial:.4g}, that of a model that guesses {chance:.4g}."
         figures = {"initial_loss": initial, "chance": chance}
-        return self.finding(seen, message, seen.windows[-1:], figures=figures)
+        if len(seen.windows) == 1 and initial > self.times * chance and seen.asked_float("model", "dropout") <= 0.5:
+            message = f"The loss of the first batch is {initial:.4g}, that of a model that guesses {chance:.4g}."
+            return self.finding(seen, message, seen.windows[-1:], figures=figures)
+        if not (seen.request.get("model") or {}).get("init") or seen.progress < self.begins:
+            return None
+        loss = seen.between(0.7, 1.0)
+        if not seen.skill(loss) < self.learned:
+            return None
+        message = (
+            f"After {seen.progress:.0%} of the plan the loss is {loss:.4g} ({chance:.4g} is a guess): the weights that"
+            " the training began with lead nowhere; they may all be alike, or too large or too small."
+        )
+        about = figures | {"loss": loss}
+        return self.finding(seen, message, seen.windows[-1:], figures=about, confidence="possible")

@@ -17,11 +17,19 @@ from contracts import ids
 from contracts.data_manager import DatasetFacts, DatasetPrepared, Finding
 from contracts.diagnostician import ProblemDiagnosed
 from contracts.envelope import Fact
-from contracts.event import Event
+from contracts.event import Event, pack32
 from contracts.operator import RULES, SessionRequested
 from contracts.request import read_request
 from contracts.resource_monitor import ResourcesMeasured
-from contracts.trainer import TrainingClaimed, WindowRecorded
+from contracts.trainer import (
+    ControlEvaluated,
+    Layer,
+    TrainingClaimed,
+    WindowRecorded,
+    WindowSensors,
+    by_layer,
+    evidence,
+)
 from runtime.diagnosis.evidence import Evidence, asked
 from runtime.diagnosis.fold import DiagnosisState
 from runtime.engine.dataset import Dataset, write
@@ -47,6 +55,8 @@ def rows(task: str) -> tuple[np.ndarray, np.ndarray]:
     if task == "rare":
         chosen = (y != 3) & (y != 7) | (np.arange(len(y)) % 12 == 0)
         x, y = x[chosen], y[chosen]
+    if task == "pictures":
+        x = x.reshape(-1, 1, 8, 8)
     if task == "wrong labels":
         wrong = np.random.default_rng(0).random(len(y)) < 0.4
         y = np.where(wrong, np.random.default_rng(1).permutation(y), y)
@@ -77,25 +87,10 @@ def facts_of(dataset: Dataset, request: Mapping[str, Any], *, findings: tuple[Fi
         facts=DatasetFacts.model_validate_json(json.dumps(dataset.facts.as_json())),
         findings=list(findings),
     )
-    words: dict[str, str] = {}
-    claim = TrainingClaimed(
-        epoch=1,
-        worker="",
-        incarnation="",
-        segment=1,
-        resumed_from=0,
-        dataset=DIGEST,
-        resolved=plan.resolved.as_json(),
-        engine_bits=1,
-        fingerprint=DIGEST,
-        families=words,
-        environment=words,
-        sources=words,
-    )
     begun = SessionRequested(kind="training", request=wanted.resolved(), keyring="", asked_by="me", rules=RULES)
     yield from tell(history, "operator", begun)
     yield from tell(history, "data_manager", prepared)
-    yield from tell(history, "trainer", claim)
+    yield from tell(history, "trainer", claim(plan.resolved.as_json()))
     run = Run.start(plan, dataset)
     while not run.finished:
         report = run.advance()
@@ -121,6 +116,7 @@ def epochs(count: int, **options: Any) -> dict[str, Any]:
     return {"epochs": count, "batch_size": 64, **options}
 
 
+FROZEN = {"architecture": "cnn", "channels": [8, 16], "freeze": ["body.0.weight", "body.4.weight", "body.9.*"]}
 TWELVE = mlp(*[32] * 12, activation="tanh")
 
 
@@ -136,8 +132,9 @@ TWELVE = mlp(*[32] * 12, activation="tanh")
             {"oscillation"},
         ),
         ("raw", {"model": mlp(32, standardize=False), "training": epochs(4)}, {"missing_normalisation"}),
+        ("pictures", {"model": FROZEN, "training": epochs(6)}, {"no_learning"}),
     ],
-    ids=["linear on circles", "rate 1e-7", "twelve tanh layers", "rate 0.2", "raw inputs"],
+    ids=["linear on circles", "rate 1e-7", "twelve tanh layers", "rate 0.2", "raw inputs", "all frozen but norms"],
     indirect=["dataset"],
 )
 def test_a_session_that_learns_nothing_or_badly_is_told_why_before_half_of_the_plan(
@@ -210,6 +207,117 @@ def test_leakage_is_told_at_the_first_evaluation(dataset: Dataset, finding: Find
     assert [one.rule for one in found if one.severity != "note"] == told
 
 
+def told_by(
+    windows: list[list[float]],
+    evaluations: list[dict[str, float]] | None = None,
+    *,
+    request: Mapping[str, Any] | None = None,
+    layer: Layer | None = None,
+    task: str = "classification",
+) -> list[str]:
+    """The warnings about a made-up path of ten windows: its losses, and what each evaluation says."""
+    history, state, said = SessionLog(ids.session_for("made up")), DiagnosisState(), list[Event]()
+    facts: dict[str, Any] = {"task": task, "outputs": 4, "counts": [50] * 4, "rows": {"train": 200, "val": 50}}
+    prepared = {
+        "root": DIGEST,
+        "rows": 250,
+        "splits": {},
+        "bytes": 1,
+        "source": "",
+        "source_digest": DIGEST,
+        "findings": [],
+    }
+    resolved = {"steps_total": sum(map(len, windows)), "window": 50, "every_steps": 50}
+    asked = SessionRequested(kind="training", request=dict(request or {}), keyring="", asked_by="me", rules=RULES)
+    tell(history, "operator", asked)
+    tell(history, "data_manager", DatasetPrepared.model_validate(prepared | {"facts": facts}))
+    tell(history, "trainer", claim(resolved))
+    step = 0
+    for n, losses in enumerate(windows):
+        layers = [layer] if layer else []
+        sensors = WindowSensors(saturated=by_layer([one.saturated for one in layers]))
+        window = WindowRecorded(
+            segment=1, first=step, last=step + len(losses), losses=pack32(losses), gradient_norm=1.0, learning_rate=0.1,
+            index_digest="", weights_digest=DIGEST, finite=True, sensors=sensors, **evidence(layers),
+        )  # fmt: skip
+        step += len(losses)
+        tell(history, "trainer", window)
+        if evaluations:
+            seen = ControlEvaluated(
+                segment=1, step=step, epoch=n + 1, values=evaluations[n], metric="val_loss", improved=False, best=None,
+                best_step=None, patience_left=1, stop=False,
+            )  # fmt: skip
+            tell(history, "trainer", seen)
+    for fact in history.facts:
+        state = state.advance(fact)
+        said += state.said if state.at == fact.id else ()
+    return [one.rule for one in said if isinstance(one, ProblemDiagnosed) and one.severity != "note"]
+
+
+def flat(*levels: float) -> list[list[float]]:
+    """Windows of 50 losses with a little noise about each level."""
+    noise = np.random.default_rng(0).normal(0, 0.01, (len(levels), 50))
+    return [list(level + level * row) for level, row in zip(levels, noise, strict=True)]
+
+
+FALLS = (1.38, 1.1, 0.9, 0.7, 0.5, 0.4, 0.35, 0.3, 0.28, 0.26)
+POOR, RIGHT = {"val_loss": 0.3, "val_accuracy": 0.26}, {"val_loss": 0.3, "val_accuracy": 0.95}
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ({"windows": flat(*FALLS)}, []),
+        ({"windows": flat(*FALLS), "evaluations": [RIGHT] * 10}, []),
+        ({"windows": flat(*FALLS), "evaluations": [POOR] * 10}, ["wrong_loss"]),
+        ({"windows": flat(*[-loss for loss in FALLS]), "evaluations": [{"val_loss": -1.0}] * 10}, ["wrong_loss"]),
+        (
+            {
+                "windows": flat(1.386, 1.2, 0.9, *[0.77] * 7),
+                "evaluations": [{"val_loss": 0.78, "val_accuracy": 0.96, "val_f1_macro": 0.96}] * 10,
+            },
+            ["double_activation"],
+        ),
+        ({"windows": flat(9.0, *FALLS[1:])}, ["bad_initialisation"]),
+        ({"windows": flat(9.0, *FALLS[1:]), "request": {"model": {"dropout": 0.6}}}, []),
+        ({"windows": flat(*[1.3] * 10), "request": {"model": {"init": "w"}}}, ["bad_initialisation", "underfitting"]),
+        ({"windows": [*flat(1.3, 0.9, 0.5), [0.5] * 20 + [9.0] + [0.5] * 29, *flat(*[0.86] * 6)]}, ["spike"]),
+        ({"windows": [*flat(1.3, 1.0, 0.7), [0.6] * 20 + [9.0] + [0.6] * 29, *flat(*[0.5] * 6)]}, []),
+        ({"windows": flat(*[0.88] * 10), "layer": Layer("body", 1.0, 1.0, 1e-3, saturated=0.9)}, ["saturation"]),
+        ({"windows": flat(*FALLS), "layer": Layer("body", 1.0, 1.0, 1e-3, saturated=0.2)}, []),
+        (
+            {
+                "windows": flat(*FALLS),
+                "evaluations": [{"val_loss": 0.2, "val_accuracy": 0.95, "val_f1_macro": 0.7}] * 10,
+            },
+            [],  # No class is rare, so classes that are confused are no rare ones.
+        ),
+    ],
+)
+def test_each_rule_fires_for_what_it_looks_at_and_not_for_what_looks_like_it(
+    path: dict[str, Any], told: list[str]
+) -> None:
+    assert told_by(**path) == told
+
+
+def claim(resolved: Mapping[str, Any]) -> TrainingClaimed:
+    words: dict[str, str] = {}
+    return TrainingClaimed(
+        epoch=1,
+        worker="",
+        incarnation="",
+        segment=1,
+        resumed_from=0,
+        dataset=DIGEST,
+        resolved=dict(resolved),
+        engine_bits=1,
+        fingerprint=DIGEST,
+        families=words,
+        environment=words,
+        sources=words,
+    )
+
+
 def measured(n: int, **about: Any) -> ResourcesMeasured:
     given: dict[str, Any] = dict.fromkeys(ResourcesMeasured.model_fields, 0) | {"epochs": 1, "seconds": 1.0}
     given |= {"epoch": n, "step": 10 * n, "waiting_percent": None, "gpu_percent": None, "gpu_memory_bytes": None}
@@ -243,15 +351,8 @@ def test_the_machine_is_advised_about_by_notes_that_no_remedy_follows(
             list[Event](),
         )
         begun = SessionRequested(kind="training", request={}, keyring="", asked_by="me", rules=RULES)
-        claim = {"steps_total": 1000, "window": 50, "every_steps": 50}
         tell(history, "operator", begun)
-        words: dict[str, str] = {}
-        about = {"worker": "", "incarnation": "", "dataset": DIGEST, "fingerprint": DIGEST}
-        resolved = TrainingClaimed(
-            epoch=1, segment=1, resumed_from=0, resolved=claim, engine_bits=1, families=words, environment=words,
-            sources=words, **about,
-        )  # fmt: skip
-        tell(history, "trainer", resolved)
+        tell(history, "trainer", claim({"steps_total": 1000, "window": 50, "every_steps": 50}))
         for n, one in enumerate(sums, 1):
             tell(history, "resource_monitor", measured(n, **one))
         for fact in history.facts:
