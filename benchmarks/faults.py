@@ -39,17 +39,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 
-import runtime.diagnosis.rules  # noqa: F401 - registers the rules
 from agents.data_manager.jobs import prepare_dataset
 from benchmarks.faults_cases import classes, tasks
 from benchmarks.faults_cases.classes import Asked, Case, with_seed
 from benchmarks.faults_cases.live import decided_live
 from benchmarks.faults_cases.tasks import SCORES, Rows
-from benchmarks.faults_cases.trial import Trial, folded_again, hold
+from benchmarks.faults_cases.trial import Forced, Trial, folded_again, hold, priority
 from benchmarks.report import parser, report
 from contracts.data_manager import DatasetPrepared
 from contracts.trainer import ControlEvaluated, TrainingClaimed, WindowRecorded
-from runtime.diagnosis.evidence import rules
 from runtime.engine.loop import ENGINE_BITS
 from runtime.home.workloads import inspect_file
 from runtime.jobs.children import Children
@@ -80,6 +78,7 @@ class Bench:
     code: str
     turns: asyncio.Semaphore
     datasets: dict[str, asyncio.Future[DatasetPrepared]] = field(default_factory=dict)
+    sessions: dict[str, asyncio.Future[dict[str, Any]]] = field(default_factory=dict)
     trained: int = 0
 
     async def prepared(self, data: Mapping[str, object]) -> DatasetPrepared:
@@ -97,17 +96,28 @@ class Bench:
             raise TypeError(f"{data} was not prepared: {made}")
         return made
 
-    async def held(self, asked: Asked, *, acts: bool = False) -> dict[str, Any]:
-        """The session of a request, held now or kept from before."""
-        about = {"asked": asdict(asked), "acts": acts, "code": self.code}
-        if acts:
-            about["rules"] = rules_digest()
+    async def held(
+        self, asked: Asked, *, mode: str = "observe", approved: int = 0, forced: Sequence[Forced] = ()
+    ) -> dict[str, Any]:
+        """The session of a request under a mode of diagnosis: held now, kept from before, or just being held.
+
+        Of what waits for a person so much is `approved`; `forced` is what takes effect without any finding.
+        """
+        about: dict[str, Any] = {"asked": asdict(asked), "code": self.code}
+        if mode != "observe":
+            about |= {"mode": mode, "approved": approved, "forced": [asdict(one) for one in forced]}
+            about |= {"rules": rules_digest()} if mode == "fix" else {}
         key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
+        if key not in self.sessions:
+            self.sessions[key] = asyncio.ensure_future(self._kept(key, asked, mode, approved, forced))
+        return await self.sessions[key]
+
+    async def _kept(self, key: str, asked: Asked, mode: str, approved: int, forced: Sequence[Forced]) -> dict[str, Any]:
         place = self.store / "held" / f"{key}.json.gz"
         if place.exists():
             return json.loads(gzip.decompress(place.read_bytes()))
         async with self.turns:
-            found = await self._hold(asked, acts=acts)
+            found = await self._hold(asked, mode, approved, forced)
         place.parent.mkdir(parents=True, exist_ok=True)
         fresh = place.with_suffix(f".{random.randrange(10**9)}")
         fresh.write_bytes(gzip.compress(json.dumps(found).encode(), 3))
@@ -115,8 +125,8 @@ class Bench:
         self.trained += 1
         return found
 
-    async def _hold(self, asked: Asked, *, acts: bool) -> dict[str, Any]:
-        task, request = asked.rows.task, self.request(asked, acts=acts)
+    async def _hold(self, asked: Asked, mode: str, approved: int, forced: Sequence[Forced]) -> dict[str, Any]:
+        task, request = asked.rows.task, self.request(asked, mode)
         start = None
         if asked.start is not None:
             start = {name: one for name, one in asdict(asked.start).items() if one is not None}
@@ -134,6 +144,8 @@ class Bench:
                     prior=PRIORS[task],
                     start=start,
                     workloads=[inspect_file(str(WORKLOAD_FILE), name=classes.WORKLOAD)] if foreign else [],
+                    approved=approved,
+                    forced=forced,
                 ),
                 log=self.store / "jobs.log",
             )
@@ -142,10 +154,10 @@ class Bench:
             raise
         return asdict(held)
 
-    def request(self, asked: Asked, *, acts: bool) -> dict[str, Any]:
+    def request(self, asked: Asked, mode: str) -> dict[str, Any]:
         """The request as it is read, whose rows lie in the store."""
-        diagnosis = {"mode": "fix" if acts else "observe"}
-        return {**asked.request, "data": asked.rows.source(self.store / "rows"), "diagnosis": diagnosis}
+        data = {**asked.rows.source(self.store / "rows"), **asked.data}
+        return {**asked.request, "data": data, "diagnosis": {"mode": mode}}
 
     async def _unseen(self, rows: Rows) -> Path:
         """Clean rows: a file of arrays, or the dataset whose test split they are."""
@@ -244,13 +256,6 @@ def told(session: Mapping[str, Any]) -> list[str]:
     return [one["rule"] for one in sorted(found, key=priority) if one["severity"] != "note"]
 
 
-def priority(finding: Mapping[str, Any]) -> tuple[float, int, int]:
-    """The cause of others first, as the finding itself says; then as rules are asked; of two of one, the earlier."""
-    order = list(rules.all)
-    place = order.index(finding["rule"]) if finding["rule"] in order else len(order)
-    return (finding.get("priority") or math.inf, place, finding["last"])
-
-
 @dataclass(frozen=True)
 class Verdicts:
     """What the rules make of all that counts."""
@@ -346,8 +351,8 @@ async def differing_live(bench: Bench, found: Verdicts) -> tuple[list[str], int]
     """Cases of which a swarm decided otherwise than this bench does, and how many were compared."""
     able = [one for one, _ in found.faults if one.asked.start is None]
     picked = random.Random(24).sample(able, min(LIVE, len(able)))
-    here = [await bench.held(one.asked, acts=True) for one in picked]
-    requests = [bench.request(one.asked, acts=True) for one in picked]
+    here = [await bench.held(one.asked, mode="fix") for one in picked]
+    requests = [bench.request(one.asked, "fix") for one in picked]
     with tempfile.TemporaryDirectory(prefix="faults-live") as folder:
         live = await decided_live(Path(folder) / "home", bench.store / "rows", requests, WORKLOAD_FILE)
     differing = []

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from benchmarks.faults_cases.tasks import CLASSES, HELD_TASKS, TABLES, TASKS, TUNING_TASKS, Rows
@@ -40,6 +40,8 @@ class Asked:
     rows: Rows
     request: Request
     start: Start | None = None
+    data: Request = field(default_factory=dict)
+    """Members of the section `data` that are not as the rows have them."""
 
     def having(self, *, rows: Rows | None = None, start: Start | None = None, **sections: Any) -> Asked:
         """The same with some members of sections replaced; a section that names its kind is replaced as a whole."""
@@ -47,7 +49,7 @@ class Asked:
         for name, section in sections.items():
             whole = any(key in section for key in ("type", "architecture"))
             request[name] = section if whole else {**request.get(name, {}), **section}
-        return Asked(rows or self.rows, request, start or self.start)
+        return replace(self, rows=rows or self.rows, request=request, start=start or self.start)
 
 
 @dataclass(frozen=True)
@@ -374,7 +376,7 @@ def _leakage(asked: Asked, number: int, chance: random.Random) -> list[Candidate
     return _pairs(asked, *(replace(asked, rows=replace(asked.rows, leak=one)) for one in (1.0, 3.0, 10.0)))
 
 
-@fault("class_never_predicted", "missing_class", tasks=LABELLED)
+@fault("class_never_predicted", "missing_class", "never_predicted", tasks=LABELLED)
 def _class_never_predicted(asked: Asked, number: int, chance: random.Random) -> list[Candidate]:
     """Classes so rare that always answering the others is nearly as good."""
     task, found = asked.rows.task, []

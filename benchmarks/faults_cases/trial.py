@@ -23,16 +23,20 @@ from contracts.diagnostician import InterventionProposed, OutcomeJudged, Problem
 from contracts.envelope import Fact
 from contracts.errors import SwarmError
 from contracts.event import Event
-from contracts.operator import RULES, SessionRequested
+from contracts.operator import RULES, ProposalApproved, SessionRequested
 from contracts.request import read_request
 from contracts.trainer import (
+    AttemptBisected,
     CheckpointWritten,
     InterventionApplied,
     InterventionDeclined,
     TrainingClaimed,
     TrainingCompleted,
     TrainingFailed,
+    WindowRecorded,
 )
+from runtime.diagnosis.evidence import Evidence, rules
+from runtime.diagnosis.fold import DiagnosisState
 from runtime.home.workloads import WorkloadEntry
 from runtime.jobs.job import Seal, job, torch_profile
 from runtime.log.session_log import SessionLog
@@ -42,10 +46,20 @@ MOST_SEGMENTS = 12
 
 
 @dataclass(frozen=True)
+class Forced:
+    """A change of plan that takes effect at the first window that ends at step `at` or later, whatever was found."""
+
+    at: int
+    rewind_to: int | None
+    changes: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Trial:
     """A request as it is read, its prepared rows, weights to begin with, and clean rows to judge by.
 
-    Clean rows are a file of arrays, or the test split of another dataset.
+    Clean rows are a file of arrays, or the test split of another dataset. Of the changes of plan that wait for a person
+    so many are `approved`, at once.
     """
 
     request: Mapping[str, Any]
@@ -56,15 +70,23 @@ class Trial:
     prior: float
     start: Mapping[str, float] | None
     workloads: Sequence[WorkloadEntry]
+    approved: int = 0
+    forced: Sequence[Forced] = ()
 
 
 @dataclass(frozen=True)
 class Held:
-    """What came of it: the session's events, what was found and done, and how good the model is on clean rows."""
+    """What came of it: the session's events, what was found and done, and how good the model is on clean rows.
+
+    `applied` are the remedies that took effect, `another` those that ask for another training, that of the first
+    finding by priority first.
+    """
 
     bodies: Sequence[tuple[str, str]]
     found: Sequence[Mapping[str, Any]]
     decisions: Sequence[str]
+    applied: Sequence[str]
+    another: Sequence[Mapping[str, Any]]
     score: float
     skill: float
     ended: str
@@ -86,6 +108,8 @@ def hold(trial: Trial) -> Held:
         session.bodies,
         found_in(session.log),
         decisions_in(session.log),
+        [f"{one.by}: {dict(one.changes)}" for _, one in state.training.applied],
+        session.another(),
         score,
         skill,
         state.outcome.wire if state.outcome else "",
@@ -99,6 +123,13 @@ def found_in(log: SessionLog) -> list[dict[str, Any]]:
     told = [fact.event for fact in log.facts if isinstance(fact.event, ProblemDiagnosed)]
     names = ("rule", "severity", "priority", "first", "last")
     return [{name: getattr(one, name, None) for name in names} for one in told]
+
+
+def priority(finding: Mapping[str, Any]) -> tuple[float, int, int]:
+    """The cause of others first, as the finding itself says; then as rules are asked; of two of one, the earlier."""
+    order = list(rules.all)
+    place = order.index(finding["rule"]) if finding["rule"] in order else len(order)
+    return (finding.get("priority") or math.inf, place, finding["last"])
 
 
 def decisions_in(log: SessionLog) -> list[str]:
@@ -129,6 +160,7 @@ class Session:
         from runtime.engine.dataset import Dataset
         from runtime.engine.resolve import resolve
 
+        self._approves = trial.approved
         self.trial, self.log = trial, SessionLog(ids.session_for("fault bench"))
         self.bodies: list[tuple[str, str]] = []
         self.request = read_request(trial.request)
@@ -206,7 +238,36 @@ class Session:
         """Append what the trainer says, and then what the diagnosis says because of it."""
         fact = self.say("trainer", event)
         for said in answers(self.log, fact):
-            self.say("diagnostician", said, cause=fact.id)
+            told = self.say("diagnostician", said, cause=fact.id)
+            if isinstance(said, InterventionProposed) and said.waits and said.changes and self._approves > 0:
+                self._approves -= 1
+                self.say("operator", ProposalApproved(asked_by="bench", proposal=told.id))
+        self._force(event, fact)
+
+    def _force(self, event: Event, fact: Fact) -> None:
+        """Propose what is to take effect whatever was found: one after the other, each in the segment of the last."""
+        training = self.log.state.training
+        done = len(training.applied) + len(training.declined)
+        if not isinstance(event, WindowRecorded) or done >= len(self.trial.forced):
+            return
+        forced = self.trial.forced[done]
+        if event.last >= forced.at and not training.open_proposals():
+            proposal = InterventionProposed(
+                rule="chance",
+                segment=training.segment.number,
+                rewind_to=forced.rewind_to,
+                changes=dict(forced.changes),
+                reason="by chance",
+                automatic=True,
+            )
+            self.say("diagnostician", proposal, cause=fact.id)
+
+    def another(self) -> list[dict[str, Any]]:
+        """The other trainings that were proposed, once each, in the order of the findings that proposed them."""
+        made = [one for _, one in self.log.state.training.proposals if one.set]
+        places = {one["rule"]: place for place, one in enumerate(sorted(found_in(self.log), key=priority))}
+        told = sorted(made, key=lambda one: places.get(one.rule, len(places)))
+        return [{"rule": one.rule, "remedy": one.remedy, "set": dict(one.set)} for one in told]
 
     # The trainer
 
@@ -221,11 +282,11 @@ class Session:
                 except SwarmError as error:
                     self._fail(error.code, error.message, error.cure)
 
-    def _task(self) -> AttemptTask:
+    def _task(self, before: int | None = None) -> AttemptTask:
         from agents.trainer.decisions import starting_point
 
         state = self.log.state
-        start = starting_point(state)
+        start = starting_point(state, (), before)
         upto = start.written.step if start else 0
         plan = {
             "request": state.request,
@@ -248,6 +309,18 @@ class Session:
             evaluations=[(one.step, one.values[one.metric]) for one in state.training.evaluations if one.step <= upto],
             workloads=(),
         )
+
+    def name_rows(self) -> None:
+        """Name the rows that made a segment's first unsound window so, as a trainer has a child do."""
+        from agents.trainer.jobs import BisectionTask, train
+
+        training = self.log.state.training
+        window = training.unsound
+        if window is None or training.segment.number in training.bisected:
+            return
+        found = train.bisect(BisectionTask(self._task(window.first + 1), window.last))
+        about = {"segment": window.segment, "first": window.first, "last": window.last, "step": found.step}
+        self.hear(AttemptBisected(**about, rows=list(found.rows), looked=found.looked, problem=""))
 
     def _fail(self, code: str, message: str, cure: str) -> None:
         state = self.log.state
@@ -293,13 +366,14 @@ class Session:
         learner = Learner(self.request, facts)
         content = read_checkpoint(self.trial.blobs, done.final_blob, done.state_root)
         model = rebuild(learner, self.request, facts, content).model
-        rows, split = self._clean()
-        values = Judge(learner, self.resolved, rows, split).values(model)
+        with tempfile.TemporaryDirectory(prefix="clean-", dir=self.trial.blobs) as fresh:
+            rows, split = self._clean(Path(fresh))
+            values = Judge(learner, self.resolved, rows, split).values(model)
         score, loss = values[f"{split}_{self.trial.score}"], values[f"{split}_loss"]
         skill = 1 - loss / self.trial.prior
         return tuple(max(-1.0, one) if math.isfinite(one) else 0.0 for one in (score, skill))  # type: ignore[return-value]
 
-    def _clean(self) -> tuple[Any, str]:
+    def _clean(self, fresh: Path) -> tuple[Any, str]:
         import numpy as np
 
         from runtime.engine.dataset import Dataset, write
@@ -317,7 +391,6 @@ class Session:
         rows = {
             name: given[name].astype(column.dtype).reshape(-1, *column.shape) for name, column in facts.columns.items()
         }
-        fresh = Path(tempfile.mkdtemp(prefix="clean-", dir=self.trial.blobs))
         count = len(rows["y"])
         write(fresh, {"train": rows, "val": rows}, replace(facts, rows={"train": count, "val": count}))
         return Dataset.open(fresh, verify=False), "val"
@@ -361,6 +434,7 @@ class _Desk:
 
         self._flush()
         session = self._session
+        session.name_rows()
         for id, why in hopeless_proposals(session.log.state):
             session.hear(InterventionDeclined(proposal=id, reason=why))
         decision = next_decision(session.log.state)
@@ -404,12 +478,23 @@ def admit(log: SessionLog, body: bytes) -> Fact:
 
 def answers(log: SessionLog, fact: Fact) -> Sequence[Event]:
     """What the diagnostician says because of a fact: as its agent does."""
-    from runtime.diagnosis.fold import DiagnosisState
-
     state = log.derived(DiagnosisState(), fact.position)
     if state.at != fact.id:
         return []
     return [*(state.said if log.state.outcome is None else ()), *state.verdicts]
+
+
+def evidence_at(bodies: Sequence[tuple[str, str]], step: int) -> tuple[Evidence, int]:
+    """What rules saw at the first window of a kept session that ends at a step or later, and where that ended."""
+    log = SessionLog(ids.session_for("fault bench"))
+    for lane, body in bodies:
+        if lane == "diagnostician":
+            continue
+        event = admit(log, body.encode()).event
+        if isinstance(event, WindowRecorded) and event.last >= step:
+            break
+    seen = log.derived(DiagnosisState()).evidence
+    return seen, seen.step
 
 
 def folded_again(bodies: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
