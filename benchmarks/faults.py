@@ -42,9 +42,10 @@ import numpy as np
 from agents.data_manager.jobs import prepare_dataset
 from benchmarks.faults_cases import classes, tasks
 from benchmarks.faults_cases.classes import Asked, Case, with_seed
+from benchmarks.faults_cases.kept import folded_again, priority
 from benchmarks.faults_cases.live import decided_live
 from benchmarks.faults_cases.tasks import SCORES, Rows
-from benchmarks.faults_cases.trial import Forced, Trial, folded_again, hold, priority
+from benchmarks.faults_cases.trial import Forced, Trial, hold
 from benchmarks.report import parser, report
 from contracts.data_manager import DatasetPrepared
 from contracts.trainer import ControlEvaluated, TrainingClaimed, WindowRecorded
@@ -234,7 +235,7 @@ NO_RISE = 0.1
 """By how much its validation loss ends above its lowest, in units of the loss of who knows nothing."""
 
 
-async def healthy(bench: Bench, number: int) -> tuple[str, Mapping[str, Any]] | None:
+async def healthy(bench: Bench, number: int) -> tuple[Asked, Mapping[str, Any]] | None:
     """The first of a healthy case's requests that ends as well as its task allows; None when none does."""
     task, attempts = classes.healthy(number)
     expected, noise = await twin_of(bench, classes.base(task, 0, 0), "score")
@@ -243,16 +244,20 @@ async def healthy(bench: Bench, number: int) -> tuple[str, Mapping[str, Any]] | 
         seen = [one for one in session["validation"] if math.isfinite(one)]
         rise = (seen[-1] - min(seen)) / PRIORS[task] if seen else math.inf
         if session["score"] >= min(GOOD_ENOUGH * expected, expected - noise) and rise <= NO_RISE:
-            return task, {**session, "asked": asdict(asked)}
+            return asked, session
     return None
 
 
 # What was found
 
 
-def told(session: Mapping[str, Any]) -> list[str]:
-    """The rules whose findings in a session are more than a note, the first by priority first."""
-    found = folded_again(session["bodies"])
+async def told(bench: Bench, asked: Asked, session: Mapping[str, Any]) -> list[str]:
+    """The rules whose findings in a session are more than a note, the first by priority first.
+
+    The data manager is asked again as well, for what it notices is evidence too.
+    """
+    prepared = await bench.prepared(bench.request(asked, "observe")["data"])
+    found = folded_again(session["bodies"], prepared)
     return [one["rule"] for one in sorted(found, key=priority) if one["severity"] != "note"]
 
 
@@ -261,7 +266,7 @@ class Verdicts:
     """What the rules make of all that counts."""
 
     faults: list[tuple[Counted, list[str]]]
-    alarms: list[tuple[int, str, Mapping[str, Any], list[str]]]
+    alarms: list[tuple[int, Asked, Mapping[str, Any], list[str]]]
     none_fell: list[str]
     none_healthy: list[int]
 
@@ -298,11 +303,11 @@ class Verdicts:
                 lines.append(f"  {one.case.id} {where}: {names or '-'}")
                 lines.append(f"      {_short(asdict(one.asked))}")
         lines += ["", "false alarms:"]
-        for number, task, session, names in self.alarms:
+        for number, asked, session, names in self.alarms:
             if names:
                 where = f"score {session['score']:.3f} steps {session['steps']}"
-                lines.append(f"  healthy {number} {task} {where}: {names}")
-                lines.append(f"      {_short(session['asked'])}")
+                lines.append(f"  healthy {number} {asked.rows.task} {where}: {names}")
+                lines.append(f"      {_short(asdict(asked))}")
         if self.none_fell:
             lines += ["", f"no candidate fell: {', '.join(self.none_fell)}"]
         if self.none_healthy:
@@ -321,8 +326,8 @@ async def verdicts(bench: Bench, cases: Sequence[Case], numbers: Sequence[int]) 
     faulty = await asyncio.gather(*(counted(bench, one) for one in cases))
     well = await asyncio.gather(*(healthy(bench, one) for one in numbers))
     return Verdicts(
-        [(one, told(one.session)) for one in faulty if one],
-        [(number, one[0], one[1], told(one[1])) for number, one in zip(numbers, well, strict=True) if one],
+        [(one, await told(bench, one.asked, one.session)) for one in faulty if one],
+        [(number, *one, await told(bench, *one)) for number, one in zip(numbers, well, strict=True) if one],
         [case.id for case, one in zip(cases, faulty, strict=True) if one is None],
         [number for number, one in zip(numbers, well, strict=True) if one is None],
     )

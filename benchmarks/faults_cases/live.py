@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults_cases.trial import decisions_in
+from benchmarks.faults_cases.kept import decisions_in
 from runtime.api.swarm import Swarm
 from runtime.home.home import Home
 from runtime.log.archive import Archive

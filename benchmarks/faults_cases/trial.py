@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from agents.trainer.jobs import AttemptTask, ChangePlan, Hold, HoldNotice, Leave, PlanEnd, StateFile, TrainingNews
+from benchmarks.faults_cases.kept import ZERO, admit, answers, decisions_in, found_in, priority, written
 from bus.blobs import DirectoryBlobs
-from contracts import envelope, ids
+from contracts import ids
 from contracts.data_manager import DatasetPrepared
-from contracts.diagnostician import InterventionProposed, OutcomeJudged, ProblemDiagnosed
+from contracts.diagnostician import InterventionProposed
 from contracts.envelope import Fact
 from contracts.errors import SwarmError
 from contracts.event import Event
@@ -35,13 +36,10 @@ from contracts.trainer import (
     TrainingFailed,
     WindowRecorded,
 )
-from runtime.diagnosis.evidence import Evidence, rules
-from runtime.diagnosis.fold import DiagnosisState
 from runtime.home.workloads import WorkloadEntry
 from runtime.jobs.job import Seal, job, torch_profile
 from runtime.log.session_log import SessionLog
 
-ZERO = "0" * 64
 MOST_SEGMENTS = 12
 
 
@@ -118,41 +116,6 @@ def hold(trial: Trial) -> Held:
     )
 
 
-def found_in(log: SessionLog) -> list[dict[str, Any]]:
-    """Every problem that was told, in its order."""
-    told = [fact.event for fact in log.facts if isinstance(fact.event, ProblemDiagnosed)]
-    names = ("rule", "severity", "priority", "first", "last")
-    return [{name: getattr(one, name, None) for name in names} for one in told]
-
-
-def priority(finding: Mapping[str, Any]) -> tuple[float, int, int]:
-    """The cause of others first, as the finding itself says; then as rules are asked; of two of one, the earlier."""
-    order = list(rules.all)
-    place = order.index(finding["rule"]) if finding["rule"] in order else len(order)
-    return (finding.get("priority") or math.inf, place, finding["last"])
-
-
-def decisions_in(log: SessionLog) -> list[str]:
-    """What each of the two lanes says of decisions, in words without identities: the trainer's first.
-
-    How the words of two lanes interleave depends on when each was heard, and decides nothing.
-    """
-    said = []
-    for fact in sorted(log.facts, key=lambda fact: fact.lane != "trainer"):
-        match fact.event:
-            case ProblemDiagnosed() as one:
-                said.append(f"{one.rule} {one.severity} {one.segment} {one.first}..{one.last}")
-            case InterventionProposed() as one:
-                said.append(f"proposed {one.rule} {one.segment} {one.rewind_to} {sorted(one.changes.items())}")
-            case InterventionApplied() as one:
-                said.append(f"applied {one.by} {one.segment} {one.step} {sorted(one.changes.items())}")
-            case InterventionDeclined() as one:
-                said.append(f"declined {one.reason}")
-            case OutcomeJudged() as one:
-                said.append(f"judged {one.helped} {one.message}")
-    return said
-
-
 class Session:
     """The log of one session, the diagnosis over it, and a trainer that obeys it."""
 
@@ -219,18 +182,7 @@ class Session:
 
     def say(self, lane: str, event: Event, cause: str | None = None) -> Fact:
         """Append one event."""
-        number = self.log.size + 1
-        body = envelope.write(
-            event,
-            id=f"bench-{number}",
-            session=self.log.id,
-            lane=lane,
-            laneseq=number,
-            prev=ZERO,
-            source="bench",
-            time="2026-01-01T00:00:00.000000Z",
-            cause=cause,
-        )
+        body = written(self.log, lane, event, cause)
         self.bodies.append((lane, body.decode()))
         return admit(self.log, body)
 
@@ -463,53 +415,3 @@ class _Desk:
         )
         self._ended, self._held = None, None
         return Leave(keep=False) if proposal.rewind_to is not None else ChangePlan(begins, proposal.changes)
-
-
-# The diagnosis, over the log of a session that runs or of one that has been kept.
-
-
-def admit(log: SessionLog, body: bytes) -> Fact:
-    """Add a body to a log as the next fact."""
-    written, read = envelope.read(body)
-    fact = Fact(log.size + 1, log.size + 1, written, read, ZERO, "signed")
-    log.add([fact])
-    return fact
-
-
-def answers(log: SessionLog, fact: Fact) -> Sequence[Event]:
-    """What the diagnostician says because of a fact: as its agent does."""
-    state = log.derived(DiagnosisState(), fact.position)
-    if state.at != fact.id:
-        return []
-    return [*(state.said if log.state.outcome is None else ()), *state.verdicts]
-
-
-def evidence_at(bodies: Sequence[tuple[str, str]], step: int) -> tuple[Evidence, int]:
-    """What rules saw at the first window of a kept session that ends at a step or later, and where that ended."""
-    log = SessionLog(ids.session_for("fault bench"))
-    for lane, body in bodies:
-        if lane == "diagnostician":
-            continue
-        event = admit(log, body.encode()).event
-        if isinstance(event, WindowRecorded) and event.last >= step:
-            break
-    seen = log.derived(DiagnosisState()).evidence
-    return seen, seen.step
-
-
-def folded_again(bodies: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    """What today's rules find in a session that was kept and in which nothing was changed."""
-    log = SessionLog(ids.session_for("fault bench"))
-    for lane, body in bodies:
-        if lane == "diagnostician":
-            continue
-        fact = admit(log, body.encode())
-        if lane == "trainer":
-            for said in answers(log, fact):
-                if isinstance(said, ProblemDiagnosed):
-                    told = envelope.write(
-                        said, id=f"again-{log.size + 1}", session=log.id, lane="diagnostician", laneseq=log.size + 1,
-                        prev=ZERO, source="bench", time="2026-01-01T00:00:00.000000Z", cause=fact.id,
-                    )  # fmt: skip
-                    admit(log, told)
-    return found_in(log)
