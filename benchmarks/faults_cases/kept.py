@@ -1,4 +1,4 @@
-"""The log of a session of the bench, in memory: its bodies, what the diagnosis says of them, what was found and decided."""
+"""The log of a session in memory: its bodies, what the diagnosis says of them, what was found and decided."""
 
 from __future__ import annotations
 
@@ -70,9 +70,7 @@ def folded_again(bodies: Sequence[tuple[str, str]], prepared: DatasetPrepared) -
     for lane, body in bodies:
         if lane == "diagnostician":
             continue
-        if lane == "data_manager":
-            body = written(log, lane, prepared).decode()
-        fact = admit(log, body.encode())
+        fact = admit(log, written(log, lane, prepared) if lane == "data_manager" else body.encode())
         if lane == "trainer":
             for said in answers(log, fact):
                 if isinstance(said, ProblemDiagnosed):
