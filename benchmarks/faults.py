@@ -3,6 +3,10 @@
     detected        faulty requests of which a finding says that something is wrong (severity `note` does not count)
     right_class     of these, those whose first finding by priority names the class of the fault
     false_alarms    healthy requests with a finding of which severity is not `note`
+    repaired        faulty requests whose score comes within the twin's noise of the twin's by three tries at most:
+                    remedies that act by themselves, proposals approved, next requests submitted
+    by_chance       the same with three remedies drawn from all ladders, at the step at which something was found
+    over_random     repaired over by_chance
 
 Each key has `_n` beside it, how many were counted, and all again with `_held` for the tasks and classes that were held
 out when the rules were made. A request counts as faulty when its score on clean rows falls below its healthy twin's by
@@ -44,6 +48,7 @@ from benchmarks.faults_cases import classes, tasks
 from benchmarks.faults_cases.classes import Asked, Case, with_seed
 from benchmarks.faults_cases.kept import folded_again, priority
 from benchmarks.faults_cases.live import decided_live
+from benchmarks.faults_cases.repairs import Goal, Repair, by_chance, by_ladder
 from benchmarks.faults_cases.tasks import SCORES, Rows
 from benchmarks.faults_cases.trial import Forced, Trial, hold
 from benchmarks.report import parser, report
@@ -269,6 +274,8 @@ class Verdicts:
     alarms: list[tuple[int, Asked, Mapping[str, Any], list[str]]]
     none_fell: list[str]
     none_healthy: list[int]
+    repairs: list[tuple[Repair, Repair]] = field(default_factory=list)
+    """By the ladder and by chance, for each fault in its order."""
 
     def figures(self, ending: str) -> dict[str, float]:
         """Shares, each with how many were counted."""
@@ -280,6 +287,10 @@ class Verdicts:
             "right_class": (len(right), len(found)),
             "false_alarms": (len(false), len(self.alarms)),
         }
+        if self.repairs:
+            ours, random = (sum(one[at].reached for one in self.repairs) for at in (0, 1))
+            shares |= {"repaired": (ours, len(self.repairs)), "by_chance": (random, len(self.repairs))}
+            shares |= {"over_random": (ours, random)}
         figures: dict[str, float] = {}
         for name, (part, whole) in shares.items():
             figures[name + ending] = part / whole if whole else math.nan
@@ -308,6 +319,10 @@ class Verdicts:
                 where = f"score {session['score']:.3f} steps {session['steps']}"
                 lines.append(f"  healthy {number} {asked.rows.task} {where}: {names}")
                 lines.append(f"      {_short(asdict(asked))}")
+        lines += ["", "repaired (by the ladder; by chance):"] if self.repairs else []
+        for (one, _), (ours, theirs) in zip(self.faults, self.repairs, strict=bool(self.repairs)):
+            marks = ["yes" if repair.reached else "NO" for repair in (ours, theirs)]
+            lines.append(f"  {one.case.id:32} {marks[0]:4}{marks[1]:4}{'; '.join(ours.tried)}")
         if self.none_fell:
             lines += ["", f"no candidate fell: {', '.join(self.none_fell)}"]
         if self.none_healthy:
@@ -321,8 +336,8 @@ def _short(asked: Mapping[str, Any]) -> str:
     return json.dumps({"rows": rows, **request, "start": asked["start"]})
 
 
-async def verdicts(bench: Bench, cases: Sequence[Case], numbers: Sequence[int]) -> Verdicts:
-    """Hold every session that is needed, and ask the rules."""
+async def verdicts(bench: Bench, cases: Sequence[Case], numbers: Sequence[int], *, repairs: bool) -> Verdicts:
+    """Hold every session that is needed, and ask the rules; with `repairs` also try what they propose."""
     faulty = await asyncio.gather(*(counted(bench, one) for one in cases))
     well = await asyncio.gather(*(healthy(bench, one) for one in numbers))
     return Verdicts(
@@ -330,7 +345,15 @@ async def verdicts(bench: Bench, cases: Sequence[Case], numbers: Sequence[int]) 
         [(number, *one, await told(bench, *one)) for number, one in zip(numbers, well, strict=True) if one],
         [case.id for case, one in zip(cases, faulty, strict=True) if one is None],
         [number for number, one in zip(numbers, well, strict=True) if one is None],
+        list(await asyncio.gather(*(repairs_of(bench, one) for one in faulty if one))) if repairs else [],
     )
+
+
+async def repairs_of(bench: Bench, one: Counted) -> tuple[Repair, Repair]:
+    """A fault put right by its ladder, and by chance."""
+    goal = Goal(one.case.fault.measure, one.expected - one.noise)
+    ours = await by_ladder(bench, one.asked, goal)
+    return ours, await by_chance(bench, one.asked, one.session, one.case.id, goal)
 
 
 def chosen(asked: argparse.Namespace, *, held: bool) -> tuple[list[Case], list[int]]:
@@ -362,7 +385,7 @@ async def differing_live(bench: Bench, found: Verdicts) -> tuple[list[str], int]
         live = await decided_live(Path(folder) / "home", bench.store / "rows", requests, WORKLOAD_FILE)
     differing = []
     for one, ours, theirs in zip(picked, here, live, strict=True):
-        if ours["decisions"] != theirs:
+        if list(ours["decisions"]) != theirs:
             alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(ours["decisions"], theirs)))  # noqa: B905
             differing.append(f"{one.case.id}: here {ours['decisions'][alike:][:1]}, live {theirs[alike:][:1]}")
     return differing, len(picked)
@@ -377,6 +400,7 @@ async def main() -> None:
     options.add_argument("--again", action="store_true", help="run the held-out half although it was run before")
     options.add_argument("--only", nargs="*", default=[], help="only cases with such a word in their names")
     options.add_argument("--share", type=float, default=1.0, help="a fixed sample of so large a share")
+    options.add_argument("--without-repairs", action="store_true", help="only findings, which take no training again")
     options.add_argument("--live", action="store_true", help=f"also run {LIVE} cases in a swarm, and compare decisions")
     options.add_argument("--table", type=Path, help="write confusion, misses and false alarms to this file")
     asked = options.parse_args()
@@ -386,7 +410,7 @@ async def main() -> None:
     children, begun = Children(), time.monotonic()
     bench = Bench(children, asked.store, code_digest(), asyncio.Semaphore(asked.at_once))
     try:
-        found = await verdicts(bench, cases, numbers)
+        found = await verdicts(bench, cases, numbers, repairs=not asked.without_repairs)
         differing, compared = await differing_live(bench, found) if asked.live else ([], 0)
     finally:
         await children.close()
