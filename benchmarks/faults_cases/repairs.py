@@ -1,8 +1,8 @@
 """Whether faults are put right: by the ladder of the problem that was found, and by as many draws from all ladders.
 
 A try is a remedy that took effect by itself, a proposal that a person approved, or the next request that was proposed
-and submitted. The person of this bench approves what waits for one as soon as it is said, and submits the next request
-of the first finding by priority when a session has ended short of its healthy twin.
+and submitted. The person of this bench approves what waits for one as soon as it is said, if it is for the first
+finding by priority up to then, and submits the first proposed request when a session has ended short of its twin.
 """
 
 from __future__ import annotations

@@ -192,8 +192,11 @@ class Session:
         for said in answers(self.log, fact):
             told = self.say("diagnostician", said, cause=fact.id)
             if isinstance(said, InterventionProposed) and said.waits and said.changes and self._approves > 0:
-                self._approves -= 1
-                self.say("operator", ProposalApproved(asked_by="bench", proposal=told.id))
+                # A person begins with what explains the rest.
+                first = min((one for one in found_in(self.log) if one["severity"] != "note"), key=priority)
+                if first["rule"] == said.rule:
+                    self._approves -= 1
+                    self.say("operator", ProposalApproved(asked_by="bench", proposal=told.id))
         self._force(event, fact)
 
     def _force(self, event: Event, fact: Fact) -> None:
