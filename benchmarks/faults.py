@@ -35,6 +35,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,11 @@ class Bench:
     sessions: dict[str, asyncio.Future[dict[str, Any]]] = field(default_factory=dict)
     trained: int = 0
 
+    @cached_property
+    def blobs(self) -> Path:
+        """The store of blobs, another one for each data manager: what it notices is kept with what it prepared."""
+        return self.store / f"blobs-{_digest((ROOT / 'agents' / 'data_manager').rglob('*.py'))}"
+
     async def prepared(self, data: Mapping[str, object]) -> DatasetPrepared:
         """The dataset of a section `data`, prepared as the data manager does, once."""
         key = json.dumps(data, sort_keys=True)
@@ -95,7 +101,7 @@ class Bench:
         return await self.datasets[key]
 
     async def _prepare(self, data: Mapping[str, object]) -> DatasetPrepared:
-        place, roots = self.store / "blobs" / "datasets", [self.store / "rows"]
+        place, roots = self.blobs / "datasets", [self.store / "rows"]
         order = PreparationOrder(data=data, store=place, roots=roots, trusted=[], workloads=[])
         made = await self.children.run(prepare_dataset, order)
         if not isinstance(made, DatasetPrepared):
@@ -144,7 +150,7 @@ class Bench:
                 Trial(
                     request=request,
                     prepared=(await self.prepared(request["data"])).model_dump(mode="json"),
-                    blobs=self.store / "blobs",
+                    blobs=self.blobs,
                     unseen=await self._unseen(asked.rows),
                     score=SCORES[task],
                     prior=PRIORS[task],
@@ -169,7 +175,7 @@ class Bench:
         """Clean rows: a file of arrays, or the dataset whose test split they are."""
         if (arrays := rows.unseen()) is None:
             clean = await self.prepared(Rows(rows.task, seed=rows.seed).source(self.store / "rows"))
-            return self.store / "blobs" / "datasets" / clean.root
+            return self.blobs / "datasets" / clean.root
         place = self.store / "rows" / f"clean-{rows.key}.npz"
         if not place.exists():
             fresh = place.with_suffix(f".{random.randrange(10**9)}")

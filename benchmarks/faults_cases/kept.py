@@ -95,12 +95,14 @@ def priority(finding: Mapping[str, Any]) -> tuple[float, int, int]:
 def decisions_in(log: SessionLog) -> list[str]:
     """What each of the two lanes says of decisions, in words without identities: the trainer's first.
 
-    How the words of two lanes interleave depends on when each was heard, and decides nothing.
+    How the words of two lanes interleave depends on when each was heard, and decides nothing. What is said of the
+    machine depends on its clock, and is left out.
     """
     said = []
+    clocked = {name for name, rule in rules.all.items() if type(rule).__module__.endswith(".resources")}
     for fact in sorted(log.facts, key=lambda fact: fact.lane != "trainer"):
         match fact.event:
-            case ProblemDiagnosed() as one:
+            case ProblemDiagnosed() as one if one.rule not in clocked:
                 said.append(f"{one.rule} {one.severity} {one.segment} {one.first}..{one.last}")
             case InterventionProposed() as one:
                 said.append(f"proposed {one.rule} {one.segment} {one.rewind_to} {sorted(one.changes.items())}")

@@ -188,7 +188,9 @@ class Session:
 
     def hear(self, event: Event) -> None:
         """Append what the trainer says, and then what the diagnosis says because of it."""
-        fact = self.say("trainer", event)
+        self._answered(self.say("trainer", event))
+
+    def _answered(self, fact: Fact) -> None:
         for said in answers(self.log, fact):
             told = self.say("diagnostician", said, cause=fact.id)
             if isinstance(said, InterventionProposed) and said.waits and said.changes and self._approves > 0:
@@ -197,11 +199,11 @@ class Session:
                 if first["rule"] == said.rule:
                     self._approves -= 1
                     self.say("operator", ProposalApproved(asked_by="bench", proposal=told.id))
-        self._force(event, fact)
+        self._force(fact)
 
-    def _force(self, event: Event, fact: Fact) -> None:
+    def _force(self, fact: Fact) -> None:
         """Propose what is to take effect whatever was found: one after the other, each in the segment of the last."""
-        training = self.log.state.training
+        training, event = self.log.state.training, fact.event
         done = len(training.applied) + len(training.declined)
         if not isinstance(event, WindowRecorded) or done >= len(self.trial.forced):
             return
@@ -292,19 +294,22 @@ class Session:
             self._fail("non-finite", *non_finite_weights(state, end.step))
             return
         last = state.training.evaluations[-1] if state.training.evaluations else None
-        self.hear(
-            TrainingCompleted(
-                segment=state.training.segment.number,
-                step=end.step,
-                epochs=last.epoch if last else 0,
-                stopped_early=end.stopped_early,
-                best_step=last.best_step if last else None,
-                weights_digest=final[-1].written.weights_digest,
-                state_root=final[-1].written.state_root,
-                final_blob=final[-1].written.blob,
-                values=last.values if last else {},
-            )
+        completed = TrainingCompleted(
+            segment=state.training.segment.number,
+            step=end.step,
+            epochs=last.epoch if last else 0,
+            stopped_early=end.stopped_early,
+            best_step=last.best_step if last else None,
+            weights_digest=final[-1].written.weights_digest,
+            state_root=final[-1].written.state_root,
+            final_blob=final[-1].written.blob,
+            values=last.values if last else {},
         )
+        # The trainer waits for nobody between these.
+        reason = "the training ended before anybody decided"
+        waiting = [InterventionDeclined(proposal=id, reason=reason) for id, _ in state.training.waiting_proposals()]
+        for fact in [self.say("trainer", event) for event in (*waiting, completed)]:
+            self._answered(fact)
 
     # What came out
 
