@@ -194,8 +194,9 @@ def code_digest() -> str:
 
 def rules_digest() -> str:
     """A digest of the code on which decisions depend."""
-    places = ("agents/diagnostician", "agents/trainer", "runtime/diagnosis", "runtime/engine/parts")
-    return _digest(file for place in places for file in (ROOT / place).rglob("*.py"))
+    places = ("agents/data_manager", "agents/trainer", "runtime/diagnosis", "runtime/engine/parts")
+    ours = [Path(tasks.__file__).with_name(name) for name in ("trial.py", "kept.py")]
+    return _digest([*ours, *(file for place in places for file in (ROOT / place).rglob("*.py"))])
 
 
 def _digest(files: Iterable[Path]) -> str:
