@@ -287,7 +287,7 @@ def _rate_too_low(asked: Asked, number: int, chance: random.Random) -> list[Cand
 def _exploding(asked: Asked, number: int, chance: random.Random) -> list[Candidate]:
     """Plain steps, no clipping, and a rate at which the loss leaves its range."""
     twin = asked.having(optimizer={"type": "sgd", "learning_rate": 0.02, "momentum": 0.9})
-    rates = [chance.uniform(0.8, 1.2) * one for one in (3, 30, 300, 900)]
+    rates = [min(1000.0, chance.uniform(0.8, 1.2) * one) for one in (3, 30, 300, 900)]
     wild = [{"type": "sgd", "learning_rate": rate, "momentum": 0.9} for rate in rates]
     return _pairs(twin, *(twin.having(optimizer=one, training={"grad_clip": None}) for one in wild))
 
