@@ -34,7 +34,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
@@ -281,8 +281,8 @@ class Verdicts:
     alarms: list[tuple[int, Asked, Mapping[str, Any], list[str]]]
     none_fell: list[str]
     none_healthy: list[int]
-    repairs: list[tuple[Repair, Repair]] = field(default_factory=list)
-    """By the ladder and by chance, for each fault in its order."""
+    repairs: Mapping[str, tuple[Repair, Repair]] = field(default_factory=dict)
+    """By the ladder and by chance, for each fault that was tried, by its id."""
 
     def figures(self, ending: str) -> dict[str, float]:
         """Shares, each with how many were counted."""
@@ -295,9 +295,9 @@ class Verdicts:
             "false_alarms": (len(false), len(self.alarms)),
         }
         if self.repairs:
-            ours, random = (sum(one[at].reached for one in self.repairs) for at in (0, 1))
-            shares |= {"repaired": (ours, len(self.repairs)), "by_chance": (random, len(self.repairs))}
-            shares |= {"over_random": (ours, random)}
+            ours, by_chance = (sum(one[at].reached for one in self.repairs.values()) for at in (0, 1))
+            shares |= {"repaired": (ours, len(self.repairs)), "by_chance": (by_chance, len(self.repairs))}
+            shares |= {"over_random": (ours, by_chance)}
         figures: dict[str, float] = {}
         for name, (part, whole) in shares.items():
             figures[name + ending] = part / whole if whole else math.nan
@@ -327,9 +327,9 @@ class Verdicts:
                 lines.append(f"  healthy {number} {asked.rows.task} {where}: {names}")
                 lines.append(f"      {_short(asdict(asked))}")
         lines += ["", "repaired (by the ladder; by chance):"] if self.repairs else []
-        for (one, _), (ours, theirs) in zip(self.faults, self.repairs, strict=bool(self.repairs)):
-            marks = ["yes" if repair.reached else "NO" for repair in (ours, theirs)]
-            lines.append(f"  {one.case.id:32} {marks[0]:4}{marks[1]:4}{'; '.join(ours.tried)}")
+        for id, repairs in self.repairs.items():
+            ours, theirs = ("yes" if one.reached else "NO" for one in repairs)
+            lines.append(f"  {id:32} {ours:4}{theirs:4}{'; '.join(repairs[0].tried)}")
         if self.none_fell:
             lines += ["", f"no candidate fell: {', '.join(self.none_fell)}"]
         if self.none_healthy:
@@ -343,8 +343,8 @@ def _short(asked: Mapping[str, Any]) -> str:
     return json.dumps({"rows": rows, **request, "start": asked["start"]})
 
 
-async def verdicts(bench: Bench, cases: Sequence[Case], numbers: Sequence[int], *, repairs: bool) -> Verdicts:
-    """Hold every session that is needed, and ask the rules; with `repairs` also try what they propose."""
+async def verdicts(bench: Bench, cases: Sequence[Case], numbers: Sequence[int]) -> Verdicts:
+    """Hold every session that is needed, and ask the rules."""
     faulty = await asyncio.gather(*(counted(bench, one) for one in cases))
     well = await asyncio.gather(*(healthy(bench, one) for one in numbers))
     return Verdicts(
@@ -352,8 +352,15 @@ async def verdicts(bench: Bench, cases: Sequence[Case], numbers: Sequence[int], 
         [(number, *one, await told(bench, *one)) for number, one in zip(numbers, well, strict=True) if one],
         [case.id for case, one in zip(cases, faulty, strict=True) if one is None],
         [number for number, one in zip(numbers, well, strict=True) if one is None],
-        list(await asyncio.gather(*(repairs_of(bench, one) for one in faulty if one))) if repairs else [],
     )
+
+
+async def with_repairs(bench: Bench, found: Verdicts, most: int) -> Verdicts:
+    """The same, once what is proposed was tried, for a fixed sample of so many faults where there are more."""
+    faults = [one for one, _ in found.faults]
+    picked = faults if len(faults) <= most else random.Random(3).sample(faults, most)
+    tried = await asyncio.gather(*(repairs_of(bench, one) for one in picked))
+    return replace(found, repairs={one.case.id: repairs for one, repairs in zip(picked, tried, strict=True)})
 
 
 async def repairs_of(bench: Bench, one: Counted) -> tuple[Repair, Repair]:
@@ -398,6 +405,16 @@ async def differing_live(bench: Bench, found: Verdicts) -> tuple[list[str], int]
     return differing, len(picked)
 
 
+def write_tables(asked: argparse.Namespace, found: Verdicts) -> dict[str, float]:
+    """Write what is known by now to the files that were asked for, and for the held-out half to its own."""
+    figures = found.figures("_held" if asked.held else "")
+    if asked.table:
+        asked.table.write_text(f"{json.dumps(figures, indent=1)}\n\n{found.table()}\n")
+    if asked.held:
+        HELD_TABLE.write_text(json.dumps({"figures": figures, "table": found.table().splitlines()}, indent=1) + "\n")
+    return figures
+
+
 async def main() -> None:
     """Measure and report."""
     options = parser(__doc__ or "")
@@ -407,7 +424,9 @@ async def main() -> None:
     options.add_argument("--again", action="store_true", help="run the held-out half although it was run before")
     options.add_argument("--only", nargs="*", default=[], help="only cases with such a word in their names")
     options.add_argument("--share", type=float, default=1.0, help="a fixed sample of so large a share")
-    options.add_argument("--without-repairs", action="store_true", help="only findings, which take no training again")
+    options.add_argument(
+        "--repairs", type=int, default=160, help="for how many faults to try what is proposed; 0: none"
+    )
     options.add_argument("--live", action="store_true", help=f"also run {LIVE} cases in a swarm, and compare decisions")
     options.add_argument("--table", type=Path, help="write confusion, misses and false alarms to this file")
     asked = options.parse_args()
@@ -417,20 +436,18 @@ async def main() -> None:
     children, begun = Children(), time.monotonic()
     bench = Bench(children, asked.store, code_digest(), asyncio.Semaphore(asked.at_once))
     try:
-        found = await verdicts(bench, cases, numbers, repairs=not asked.without_repairs)
+        found = await verdicts(bench, cases, numbers)
+        write_tables(asked, found)
+        if asked.repairs:
+            found = await with_repairs(bench, found, asked.repairs)
         differing, compared = await differing_live(bench, found) if asked.live else ([], 0)
     finally:
         await children.close()
-    ending = "_held" if asked.held else ""
-    figures = found.figures(ending)
+    figures = write_tables(asked, found)
     if asked.live:
         figures |= {"differing_live": len(differing), "differing_live_n": compared}
         print("\n".join(["decided otherwise live:", *differing]), end="\n\n")
-    if asked.table:
-        asked.table.write_text(f"{json.dumps(figures, indent=1)}\n\n{found.table()}\n")
     print(found.table(), end="\n\n")
-    if asked.held:
-        HELD_TABLE.write_text(json.dumps({"figures": figures, "table": found.table().splitlines()}, indent=1) + "\n")
     notes = {"sessions trained now": str(bench.trained), "seconds": f"{time.monotonic() - begun:.0f}"}
     report(asked, figures, notes)
 

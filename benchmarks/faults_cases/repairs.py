@@ -17,6 +17,7 @@ from benchmarks.faults_cases.classes import Asked
 from benchmarks.faults_cases.kept import evidence_at
 from benchmarks.faults_cases.trial import Forced
 from runtime.diagnosis.evidence import RuleFinding
+from runtime.diagnosis.remedies import RUNGS, Trouble
 
 MOST_TRIES = 3
 
@@ -68,8 +69,6 @@ async def by_ladder(bench: Holding, asked: Asked, goal: Goal) -> Repair:
 
 async def by_chance(bench: Holding, asked: Asked, session: Mapping[str, Any], name: str, goal: Goal) -> Repair:
     """Draw as many remedies from all ladders, each possible one as likely, at the step at which something was found."""
-    from runtime.diagnosis.remedies import RUNGS, Trouble
-
     chance, tried, forced = random.Random(f"chance {name}"), list[str](), list[Forced]()
     steps = [one["last"] for one in session["found"] if one["severity"] != "note"]
     seen, moment = evidence_at(session["bodies"], min(steps, default=session["steps"] // 2))
