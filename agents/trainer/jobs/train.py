@@ -6,6 +6,7 @@ the plan the job holds by itself. What is told of training are events; when they
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
@@ -236,7 +237,7 @@ class StepProfile:
 
     def __init__(self, run: Run, task: AttemptTask, context: TrainingContext) -> None:
         training, resolved = run.plan.request.training, run.plan.resolved
-        self._context, self._segment = context, run.plan.segment_at(run.step)
+        self._context, self._segment, self._first = context, run.plan.segment_at(run.step), run.step + WARM
         self._device = resolved.device
         self._parts = resolved.accumulate
         # What the profiler keeps grows with every call of an operator.
@@ -265,7 +266,7 @@ class StepProfile:
         if self._profiler is None:
             return
         profiler, self._profiler, seconds = self._profiler, None, perf_counter() - self._began
-        profiler.stop()
+        profiler.__exit__(None, None, None)
         averages = sorted(profiler.key_averages(), key=lambda each: -(each.self_cpu_time_total + _on_device(each)))
         operators = [
             ProfiledOperator(
@@ -281,7 +282,7 @@ class StepProfile:
         self._context.tell(
             TrainingProfiled(
                 segment=self._segment,
-                first=WARM,
+                first=self._first,
                 steps=steps,
                 seconds=round(seconds, 6),
                 operators=operators,
@@ -290,12 +291,14 @@ class StepProfile:
         )
 
     def _start(self) -> None:
-        from torch.profiler import ProfilerActivity, profile
+        # That of `torch.profiler` imports the compiler first, which takes seconds within the step.
+        from torch.autograd.profiler import profile
 
-        activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if self._device == "cuda" else [])
-        self._profiler = profile(activities=activities)
+        # Else it writes two lines to the terminal, whoever has it.
+        os.environ.setdefault("KINETO_LOG_LEVEL", "6")
+        self._profiler = profile(use_device=self._device if self._device != "cpu" else None)
         self._began = perf_counter()
-        self._profiler.start()
+        self._profiler.__enter__()
 
 
 def _on_device(average: Any) -> float:
