@@ -290,6 +290,7 @@ class ProveCommand(Command, verb="prove", right="ask", reply=replies.ReadReply):
 
     session: SessionName
     intervention: Intervention | None = None
+    seeds: Annotated[int, Field(ge=1, le=16, description="Pairs of forks, each with a seed of its own.")] = 1
     asked_by: Asker | None = None
 
 

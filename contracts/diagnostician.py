@@ -106,25 +106,40 @@ class ProofRequested(
     session: str
 
 
+def _one_pair(old: Payload) -> Payload:
+    return old | {"more": []}
+
+
 class ProofForked(
     Event,
     lane=DIAGNOSTICIAN,
     wire="proof.forked",
+    upcasts=[_one_pair],
     says="goes on from step {step} with it as {with_it}, without as {without_it}",
 ):
-    """Two sessions go on from the bits in which an intervention took effect: with it, and without."""
+    """Two sessions go on from the bits in which an intervention took effect: with it, and without.
+
+    Since version 2 `more` has the sessions of further pairs, with it and without in turn, each pair with another seed.
+    """
 
     intervention: str
     step: int
     with_it: str
     without_it: str
+    more: list[str] = Field(default_factory=list)
 
 
-class InterventionProven(Event, lane=DIAGNOSTICIAN, wire="intervention.proven"):
+def _of_one_seed(old: Payload) -> Payload:
+    return old | {"seeds": 1, "effect": None, "low": None, "high": None}
+
+
+class InterventionProven(Event, lane=DIAGNOSTICIAN, wire="intervention.proven", upcasts=[_of_one_seed]):
     """What came of both: the best control metric of each, the first step in which they part, and who did better.
 
     `reproduced` windows of the parent came out again in one of the forks, `superseded` of these in the one without the
     intervention; `differing` ones did not, and are an incident. A fork that failed has lost against one that completed.
+    Since version 2 there may be several `seeds`: `effect` is the mean gain of the metric over their pairs, `low` and
+    `high` bound it with a confidence of 90 %, and the verdict is no difference when they lie around 0.
     """
 
     intervention: str
@@ -139,6 +154,10 @@ class InterventionProven(Event, lane=DIAGNOSTICIAN, wire="intervention.proven"):
     reproduced: int
     superseded: int
     differing: int
+    seeds: int = 1
+    effect: Exact | None = None
+    low: Exact | None = None
+    high: Exact | None = None
 
 
 class ProofFailed(Event, lane=DIAGNOSTICIAN, wire="proof.failed", says="nothing could be shown: {message} {cure}"):

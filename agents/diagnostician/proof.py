@@ -7,7 +7,8 @@ that it knows is in its session, and the forks' ids follow from its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from statistics import fmean
 from typing import Literal
 
 from contracts.diagnostician import InterventionProven, ProofFailed, ProofForked, ProofState
@@ -20,6 +21,7 @@ from runtime.node.agent import Say
 from runtime.node.agent_context import SessionCancelled, Wakeup
 from runtime.node.child_sessions import ChildSessions
 from runtime.replay.difference import windows
+from runtime.statistics.resampling import bootstrap
 
 Sayings = ProofForked | InterventionProven | ProofFailed
 
@@ -44,8 +46,8 @@ class Proof:
             (parent,) = await self._forks.until_sealed(str(self._asked["session"]))
             applied = self._applied(parent.state)
             forked = ProofState.of(self._own.state).forked or await self._forked(parent, applied)
-            forks = await self._forks.until_sealed(forked.with_it, forked.without_it)
-            outcome: Sayings = proven(parent, applied, forked, *forks)
+            forks = await self._forks.until_sealed(forked.with_it, forked.without_it, *forked.more)
+            outcome: Sayings = over_seeds(proven(parent, applied, forked, *forks[:2]), parent, forks)
         except SessionCancelled as wish:
             await self._forks.cancel(ITS_END)
             outcome = ProofFailed(message=f"cancelled: {wish}.", cure="Ask for the proof again to go on.")
@@ -63,16 +65,21 @@ class Proof:
 
     async def _forked(self, parent: SessionLog, applied: InterventionApplied) -> ProofForked:
         """Both forks, once: their ids follow from the proof's."""
-        with_it = await self._fork(parent.id, applied.step, applied.segment, "with")
-        without_it = await self._fork(parent.id, applied.step, applied.segment - 1, "without")
+        with_it, without_it, *more = [
+            await self._fork(parent, applied.step, applied.segment - behind, f"{name}-{pair}" if pair else name, pair)
+            for pair in range(int(self._asked.get("seeds", 1)))
+            for behind, name in enumerate(("with", "without"))
+        ]
         about = {"intervention": self._asked["intervention"], "step": applied.step}
-        forked = ProofForked(**about, with_it=with_it, without_it=without_it)
+        forked = ProofForked(**about, with_it=with_it, without_it=without_it, more=more)
         await self._say(forked)
         return forked
 
-    async def _fork(self, parent: str, step: int, segment: int, name: str) -> str:
+    async def _fork(self, parent: SessionLog, step: int, segment: int, name: str, pair: int) -> str:
+        seed = (parent.state.request["reproducibility"]["seed"] + pair) % 2**63
+        change = QUIET | ({"reproducibility.seed": seed} if pair else {})
         try:
-            return await self._forks.fork(name, {"session": parent, "step": step, "segment": segment, "set": QUIET})
+            return await self._forks.fork(name, {"session": parent.id, "step": step, "segment": segment, "set": change})
         except (InvalidInput, NotFound, NotVerified, Refused) as error:
             raise _Hopeless(error.message, cure=error.cure) from error
 
@@ -111,6 +118,24 @@ def proven(
         superseded=len(superseded),
         differing=len(differing),
     )
+
+
+def over_seeds(first: InterventionProven, parent: SessionLog, forks: Sequence[SessionLog]) -> InterventionProven:
+    """What all pairs show; with one, or with fewer than two pairs that have a value each, what the first one shows."""
+    if len(forks) < 4:
+        return first
+    sign = -1.0 if less_is_better(first.metric) else 1.0
+    values = [best(fork.state, first.metric) for fork in forks]
+    pairs = zip(values[::2], values[1::2], strict=True)
+    gains = [sign * (ours - theirs) for ours, theirs in pairs if ours is not None and theirs is not None]
+    shown = first.model_copy(update={"seeds": len(forks) // 2})
+    if len(gains) < 2:
+        return shown
+    effect = bootstrap(gains, fmean)
+    least = EarlyStopping.model_validate(parent.state.request["early_stopping"]).min_delta
+    verdict = "better" if effect.low > least else "worse" if effect.high < -least else "no difference"
+    figures = {"effect": effect.estimate, "low": effect.low, "high": effect.high}
+    return shown.model_copy(update={**figures, "verdict": verdict})
 
 
 def best(session: SessionState, metric: str) -> float | None:

@@ -375,6 +375,7 @@ def prove(
     session: Session | str = "last",
     intervention: int | str | None = None,
     *,
+    seeds: int = 1,
     progress: bool = True,
     timeout: float | None = None,
     home: Where = None,
@@ -382,11 +383,12 @@ def prove(
     """What an intervention in a session (its number from 1, its event, or the last one) was worth.
 
     Two forks go on from its very step, with it and without; they and the proof are sessions, asked for once and shown
-    again at any time. The swarm is started if none is up, and the session must be sealed or on its way to it.
+    again at any time. With several `seeds` there is a pair for each, and an effect with an interval.
+    The swarm is started if none is up, and the session must be sealed or on its way to it.
     """
     context, name = _named(session, home)
     hosting.bring_up(context)
-    return context.wait(orders.prove(context, name, intervention, timeout, progress=progress))
+    return context.wait(orders.prove(context, name, intervention, timeout, seeds=seeds, progress=progress))
 
 
 def bundle(

@@ -75,12 +75,13 @@ async def prove(
     intervention: int | str | None,
     within: float | None = None,
     *,
+    seeds: int = 1,
     progress: bool = True,
 ) -> ProofAnswer:
     """Ask for the proof of an intervention and follow it, with both of its forks, to what it shows."""
     async with context.swarm() as swarm:
         parent = await find(swarm, name)
-        proof = await swarm.prove(parent, intervention)
+        proof = await swarm.prove(parent, intervention, seeds=seeds)
         if progress:
             context.note(f"Proof {proof}")
         try:

@@ -102,9 +102,10 @@ class Swarm(SwarmClient):
         wish |= {"segment": segment, "request_id": request_id}
         return await self.command("fork", timeout=PATIENCE, session=session, **wish)
 
-    async def prove(self, session: str, intervention: int | str | None = None) -> str:
+    async def prove(self, session: str, intervention: int | str | None = None, *, seeds: int = 1) -> str:
         """Request a proof of what an intervention (its number or its event; the last one) was worth; returns its id."""
-        answer = await self.command("prove", timeout=PATIENCE, session=session, intervention=intervention)
+        wish: Json = {"session": session, "intervention": intervention, "seeds": seeds}
+        answer = await self.command("prove", timeout=PATIENCE, **wish)
         return str(answer["session"])
 
     async def export(

@@ -87,11 +87,19 @@ def row_names(given: Sequence[str]) -> Iterator[str]:
 @click.option(
     "--intervention", metavar="N", type=click.IntRange(min=1), help="Which one, counted from 1 (default: the last)."
 )
+@click.option("--seeds", metavar="N", type=click.IntRange(1, 16), default=1, help="Pairs of forks, a seed each.")
 @click.option("-d", "--detach", is_flag=True, help="Return as soon as the proof is requested.")
 @click.option("--timeout", metavar="SECONDS", type=SECONDS, help="Stop waiting after this long (exit code 124).")
 @page_option
 def prove(
-    call: Call, *, session: str, intervention: int | None, detach: bool, timeout: float | None, out: Path | None
+    call: Call,
+    *,
+    session: str,
+    intervention: int | None,
+    seeds: int,
+    detach: bool,
+    timeout: float | None,
+    out: Path | None,
 ) -> int:
     """Show what an intervention in session S was worth: go on from its very step with it, and without.
 
@@ -100,10 +108,10 @@ def prove(
     """
     bring_up(call)
     if detach:
-        begun = call.wait(_begin_proof(call, session, intervention))
+        begun = call.wait(_begin_proof(call, session, intervention, seeds))
         call.result({"session": begun}, begun)
         return 0
-    proof = call.wait(orders.prove(call, session, intervention, timeout))
+    proof = call.wait(orders.prove(call, session, intervention, timeout, seeds=seeds))
 
     def page() -> Page:
         from runtime.views.proof import proof_page
@@ -114,8 +122,8 @@ def prove(
     return NEGATIVE if proof["differing"] else 0
 
 
-async def _begin_proof(call: Call, session: str, intervention: int | None) -> str:
+async def _begin_proof(call: Call, session: str, intervention: int | None, seeds: int) -> str:
     async with call.swarm() as swarm:
-        proof = await swarm.prove(await find(swarm, session), intervention)
+        proof = await swarm.prove(await find(swarm, session), intervention, seeds=seeds)
         call.note(f"Proof {proof}")
         return proof

@@ -72,6 +72,8 @@ async def prove(commands: Commands, wish: ProveCommand, by: Asker) -> ReadReply:
         "changes": applied.changes,
     }
     asked_by, request_id = by.name, f"{parent.id}-proof-{id}"
+    if wish.seeds > 1:
+        request, request_id = request | {"seeds": wish.seeds}, f"{request_id}-{wish.seeds}"
     session = await commands.submit(request, "proof", asked_by=asked_by, parent=parent.id, request_id=request_id)
     return {"session": session, "seq": commands.node.tail.seq}
 

@@ -49,6 +49,10 @@ class ProofAnswer(TypedDict):
     reproduced: int
     superseded: int
     differing: int
+    seeds: int
+    effect: float | None
+    low: float | None
+    high: float | None
     states: list[str]
     weights: list[str | None]
     metrics: dict[str, list[float | None]]
@@ -85,6 +89,10 @@ def proof_answer(
         "reproduced": proven.reproduced,
         "superseded": proven.superseded,
         "differing": proven.differing,
+        "seeds": proven.seeds,
+        "effect": proven.effect,
+        "low": proven.low,
+        "high": proven.high,
         "states": [side["state"] for side in sides],
         "weights": [side["weights_digest"] for side in sides],
         "metrics": {name: [side["metrics"].get(name) for side in sides] for name in names},
@@ -104,6 +112,7 @@ def proof_page(proof: ProofAnswer) -> Page:
         ("proof", proof["session"]),
         ("of", f"the intervention in {proof['parent']} that took effect at step {proof['step']}"),
         ("verdict", Phrase(f"{proof['verdict'].upper()} by {proof['metric']}", TONES.get(proof["verdict"], "warn"))),
+        ("effect", _effect(proof)),
         ("they part", f"in step {proof['parted']}" if proof["parted"] else "nowhere"),
         ("reproduced", reproduced),
         ("differing", Phrase(differs, "bad") if proof["differing"] else ""),
@@ -118,6 +127,14 @@ def proof_page(proof: ProofAnswer) -> Page:
     columns = (PageColumn(""), PageColumn("with"), PageColumn("without"))
     blocks = (head, PageTable(columns, tuple(sides)), *_curves(proof))
     return Page(f"What the intervention at step {proof['step']} was worth", f"proof {proof['session']}", blocks)
+
+
+def _effect(proof: ProofAnswer) -> str:
+    """The mean gain over seeds, and where it lies with a confidence of 90 %; empty for one seed."""
+    if proof["effect"] is None or proof["low"] is None or proof["high"] is None:
+        return ""
+    bounds = f"{proof['low']:.4g} to {proof['high']:.4g}"
+    return f"a gain of {proof['effect']:.4g} ({bounds}, 90 %) over {proof['seeds']} seeds"
 
 
 def _curves(proof: ProofAnswer) -> Iterator[Block]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,30 @@ def test_the_diagnostician_has_its_repair_proven_when_the_request_says_so(proofs
     state = proofs.state("proof")
     assert (state.kind.name, state.state) == ("proof", "completed")
     assert state.genesis.parent == proofs.sessions["repaired"]
+
+
+async def test_with_several_seeds_the_effect_has_an_interval_and_the_first_pair_stays_what_it_is(
+    proofs: Proofs, tmp_path: Path
+) -> None:
+    (alone,) = proofs.said("proof", InterventionProven)
+    async with crew(tmp_path, TRAINING) as made:
+        repaired = await made.commands.submit(read_request(DIVERGING | {"diagnosis": {"mode": "fix"}}).resolved())
+        await until_ended(made, repaired)
+        proof = (await made.commands.verbs["prove"]({"session": repaired, "seeds": 3}))["session"]
+        ended = await until_ended(made, proof, 120)
+        forked = ProofState.of(ended).forked
+        assert forked is not None
+        seeds = [
+            made.tail.history(one).state.request["reproducibility"]["seed"] for one in (forked.with_it, *forked.more)
+        ]
+    shown = ended.outcome
+    assert isinstance(shown, InterventionProven)
+    assert seeds == [42, 43, 43, 44, 44]
+    assert (shown.with_value, shown.without_value) == (alone.with_value, alone.without_value)
+    assert shown.seeds == 3
+    low, effect, high = (math.nan if one is None else one for one in (shown.low, shown.effect, shown.high))
+    assert low <= effect <= high
+    assert shown.verdict == ("better" if low > 0 else "no difference")
 
 
 def test_both_forks_begin_in_the_bits_in_which_the_intervention_took_effect(proofs: Proofs) -> None:
