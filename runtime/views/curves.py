@@ -67,13 +67,32 @@ def validated(event: CheckpointValidated) -> dict[str, float]:
 
 def epochs_per_step(session: SessionState) -> float:
     """The share of an epoch that one step is; 0 while that is not known."""
+    per_step, rows_of_all = _rows(session)
+    return float(per_step / rows_of_all) if rows_of_all else 0.0
+
+
+def rows_per_second(session: SessionState, attempts: Iterable[AttemptEnded]) -> float:
+    """Rows trained on per second of all attempts, without what was not spent on training; 0 while it is not known."""
+    steps, spent = 0.0, 0.0
+    for attempt in attempts:
+        steps += finite(attempt.step) - finite(attempt.first)
+        spent += sum(seconds for name, seconds in attempt.seconds.items() if name not in NOT_TRAINING)
+    return steps * _rows(session)[0] / spent if spent > 0 and steps > 0 else 0.0
+
+
+NOT_TRAINING = frozenset({"setup", "held", "birth audit"})
+"""What attempts spend seconds on that trains no row."""
+
+
+def _rows(session: SessionState) -> tuple[int, int]:
+    """The rows of a step, and of all; zeros while they are not known."""
     resolved = session.training.claim.resolved if session.training.claim else {}
     figures = (resolved.get("batch", 0), resolved.get("accumulate", 1), resolved.get("rows", 0))
     # What a stranger's claim has resolved may be anything, and a text times a number is a long text.
     if not all(isinstance(figure, int) and 0 < figure < MOST_STEPS for figure in figures):
-        return 0.0
+        return 0, 0
     batch, accumulate, rows_of_all = figures
-    return float(batch * accumulate / rows_of_all)
+    return batch * accumulate, rows_of_all
 
 
 def columns(table: Iterable[Row]) -> list[str]:

@@ -344,11 +344,11 @@ def _artifacts(session: SessionState) -> list[Block]:
 def _seconds(record: SessionRecord) -> list[Block]:
     total = sum(spent for _, spent in record.seconds)
     rows = tuple((name, spent, spent / total) for name, spent in record.seconds if total)
-    return (
-        [PageTable((PageColumn("in"), PageColumn("time", "seconds"), PageColumn("share", "share")), rows)]
-        if rows
-        else []
-    )
+    if not rows:
+        return []
+    table = PageTable((PageColumn("in"), PageColumn("time", "seconds"), PageColumn("share", "share")), rows)
+    speed = [Text(f"{record.rows_per_second:,.0f} rows per second of training.")] if record.rows_per_second else []
+    return [table, *speed]
 
 
 def _layers(record: SessionRecord) -> list[Block]:

@@ -20,7 +20,7 @@ from contracts.trainer import (
     WindowRecorded,
 )
 from runtime.views.blocks import Bar, Mark, Timeline, Tone
-from runtime.views.curves import FigureTable, Row, add_seconds
+from runtime.views.curves import FigureTable, Row, add_seconds, rows_per_second
 from runtime.views.sentences import sentence
 from runtime.views.view import moment
 
@@ -91,6 +91,8 @@ class SessionRecord:
 
     rows: tuple[Row, ...] = ()
     seconds: tuple[tuple[str, float], ...] = ()
+    rows_per_second: float = 0.0
+    """0 while no attempt has told of its time."""
     decisions: tuple[EventSentence, ...] = ()
     decisions_total: int = 0
     trouble: tuple[EventSentence, ...] = ()
@@ -107,7 +109,7 @@ class SessionRecord:
         """Everything at once, from facts that are looked at in their order."""
         table, seconds, times = FigureTable(session), dict[str, float](), _Times(session)
         decisions, trouble = _Sentences(DECISIONS), _Sentences(TROUBLE)
-        layers: list[LayerWindow] = []
+        layers, attempts = list[LayerWindow](), list[AttemptEnded]()
         every, windows = max(1, math.ceil(session.training.windows / COLUMNS)), 0
         for fact in facts:
             event = fact.event
@@ -122,11 +124,13 @@ class SessionRecord:
                 continue
             if isinstance(event, AttemptEnded):
                 add_seconds(seconds, event)
+                attempts.append(event)
             decisions.take(fact)
             trouble.take(fact)
         return cls(
             rows=tuple(table.rows()),
             seconds=tuple(sorted(seconds.items(), key=lambda part: (-part[1], part[0]))),
+            rows_per_second=rows_per_second(session, attempts),
             decisions=tuple(decisions.told),
             decisions_total=decisions.total,
             trouble=tuple(trouble.told),

@@ -13,7 +13,7 @@ from runtime.log.session_log import SessionLog
 from runtime.views import curves, markdown
 from runtime.views.session_page import report_page
 from runtime.views.session_record import SessionRecord
-from tests.runtime.recorded_home import RecordedHome, evaluated, window
+from tests.runtime.recorded_home import RecordedHome, claimed, evaluated, window
 
 
 @pytest.fixture
@@ -90,3 +90,17 @@ def test_a_page_of_a_session_that_has_only_begun_is_short_and_whole(recorded: Re
     page = written(history)
     assert "preparing" in page
     assert "Loss" not in page
+
+
+def test_rows_per_second_are_those_of_all_attempts_without_what_trained_none(recorded: RecordedHome) -> None:
+    session = recorded.requested()
+    resolved = {"batch": 8, "accumulate": 2, "rows": 1000, "steps_total": 100}
+    recorded.say(session, "trainer", claimed().model_copy(update={"resolved": resolved}))
+    for first, step, spent in ((0, 50, {"step": 1.5, "data": 0.5, "setup": 7.0, "held": 9.0}), (50, 80, {"step": 2.0})):
+        attempt = AttemptEnded(epoch=1, segment=1, first=first, step=step, seconds=spent)
+        recorded.say(session, "trainer", attempt)
+    history = folded(recorded, session)
+    assert SessionRecord.of(history.state, history.facts).rows_per_second == 80 * 16 / 4.0
+    assert "320 rows per second of training." in written(history)
+    odd = attempt.model_copy(update={"step": 10**400, "first": 10**400})
+    assert curves.rows_per_second(history.state, [odd]) == 0.0
