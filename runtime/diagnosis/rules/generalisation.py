@@ -21,7 +21,8 @@ class MissingClass(Rule):
     severity = "warning"
     cure = "Weigh classes (loss: {type: cross_entropy, class_weights: balanced}), or gather rows of the rare ones."
     after = ("evaluation",)
-    begins: ClassVar[float] = 0.3
+    begins: ClassVar[float] = 0.5
+    """Rare classes are learned late."""
     gap: ClassVar[float] = 0.14
     rare: ClassVar[float] = 0.25
 

@@ -97,6 +97,7 @@ class Underfitting(Rule):
     begins_asked: ClassVar[float] = 0.3
     learned: ClassVar[float] = 0.35
     well: ClassVar[float] = 0.8
+    held_up: ClassVar[float] = 0.7
     band: ClassVar[float] = 0.04
     dropout: ClassVar[float] = 0.7
     decay: ClassVar[float] = 0.02
@@ -107,22 +108,22 @@ class Underfitting(Rule):
         recent, chance = seen.finite_windows(1), seen.chance
         if not recent or chance is None or seen.progress < self.begins_asked or seen.skill(recent[-1].mean) > self.well:
             return None
-        now, before = seen.between(0.75, 1.0), seen.between(0.5, 0.75)
-        if not (math.isfinite(now) and math.isfinite(before)):
-            return None
-        figures = {"loss": now, "before": before, "chance": chance, "skill": seen.skill(now)}
         dropout, taken = seen.asked_float("model", "dropout"), seen.decay_per_step
-        if seen.skill(now) < 0.7 and (dropout >= self.dropout or taken >= self.decay):
-            what = (
-                f"dropout takes {dropout:.0%} of the units" if dropout >= self.dropout else f"decay takes {taken:.1%}"
-            )
+        is_held_up = dropout >= self.dropout or taken >= self.decay
+        if not is_held_up and seen.progress < self.begins:
+            return None
+        now = seen.between(0.75, 1.0)
+        skill = seen.skill(now)
+        figures = {"loss": now, "chance": chance, "skill": skill}
+        if is_held_up and skill < self.held_up:
+            drops = f"dropout takes {dropout:.0%} of the units"
+            what = drops if dropout >= self.dropout else f"decay takes {taken:.1%} of the weights"
             message = f"The training loss is {now:.4g} ({chance:.4g} is chance), while in each step {what} away."
             cure = "Lower model.dropout." if dropout >= self.dropout else "Lower optimizer.weight_decay."
             about = figures | {"dropout": dropout, "decay_per_step": taken}
             return self.finding(seen, message, recent, figures=about, cure=cure)
-        if seen.progress < self.begins or not 0.0 < seen.skill(now) < self.learned:
-            return None
-        if before - now > self.band * abs(chance):
+        stands = 0.0 < skill < self.learned and seen.between(0.5, 0.75) - now <= self.band * abs(chance)
+        if seen.progress < self.begins or not stands:
             return None
         message = (
             f"The training loss stands still at {now:.4g} after {seen.progress:.0%} of the plan ({chance:.4g} is"

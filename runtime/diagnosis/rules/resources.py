@@ -38,7 +38,7 @@ class DataStarvation(ResourceRule):
 
     name = "data_starvation"
     looks_at = "the share of the time in which the machine waits for disks"
-    cure = "Put the home on a faster disk, give the machine more memory for rows it reads again, or read less per step."
+    cure = "Set data.workers, put the home on a faster disk, or give the machine more memory for rows it reads again."
     waiting: ClassVar[float] = 20.0
 
     def look(self, seen: Evidence) -> RuleFinding | None:
