@@ -188,7 +188,7 @@ class Bench:
 def code_digest() -> str:
     """What events of a session depend on besides its request: the bits of the engine, the forms of events, our rows."""
     forms = [one.schema_id for one in (DatasetPrepared, TrainingClaimed, WindowRecorded, ControlEvaluated)]
-    ours = [Path(tasks.__file__), WORKLOAD_FILE]
+    ours = [Path(tasks.__file__), WORKLOAD_FILE, ROOT / "runtime" / "engine" / "sensors.py"]
     return f"{FORM} {ENGINE_BITS} {' '.join(forms)} {_digest(ours)}"
 
 

@@ -342,6 +342,9 @@ class Session:
             return Dataset.open(self.trial.unseen, verify=False), "test"
         facts, arrays = self.dataset.facts, np.load(self.trial.unseen)
         x, y = arrays["x"], arrays["y"]
+        if facts.features and x.ndim == 2:
+            # Columns that a request ignores are no features.
+            x = x[:, [int(name.removeprefix("f")) for name in facts.features]]
         if facts.task == "classification":
             # A file names its classes, and a class that it lacks cannot be asked for.
             known = {name.removeprefix("class "): at for at, name in enumerate(facts.labels)}

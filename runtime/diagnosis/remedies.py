@@ -200,6 +200,13 @@ def _standardize(trouble: Trouble) -> Changes | None:
     return {"model.standardize": True} if trouble.asked("model").get("standardize") is False else None
 
 
+def _ignore_telling(trouble: Trouble) -> Changes | None:
+    """Leaves out the columns that give the answer away, which tables alone name."""
+    data = trouble.asked("data")
+    told = [name.strip("'\"") for name in trouble.seen.task.telling]
+    return {"data.ignore": [*data["ignore"], *told]} if told and "ignore" in data else None
+
+
 def _usual_loss(trouble: Trouble) -> Changes | None:
     usual = trouble.asked("loss").get("type") in ("auto", None)
     return None if usual or trouble.asked("model").get("architecture") == "workload" else {"loss": {"type": "auto"}}
@@ -235,6 +242,7 @@ RUNGS: Mapping[str, Rung] = {
         Rung("more_dropout", "more dropout", 2, 2, 2, _drop_more),
         Rung("stop", "the training ends early", 1, 1, 3, _stop, begins=True),
         Rung("standardize", "inputs are scaled", 3, 3, 1, _standardize, another=True),
+        Rung("ignore_columns", "no column that gives the answer away", 3, 3, 1, _ignore_telling, another=True),
         Rung("usual_loss", "the loss of the task", 3, 3, 1, _usual_loss, another=True),
         Rung("usual_weights", "weights as they are usually drawn", 3, 3, 1, _usual_weights, another=True),
         Rung("stop_early", "the training ends when validation stops improving", 3, 3, 1, _stop_early, another=True),
@@ -270,9 +278,10 @@ _CHOSEN: Mapping[str, tuple[str, ...]] = {
         "new_seed",
     ),
     "underfitting": ("usual_regularisation", "more_capacity", "longer", "raise_tenfold"),
-    "never_predicted": ("balance_classes", "longer"),
+    "missing_class": ("balance_classes", "longer"),
     "label_noise": ("smooth_labels", "weight_decay", "stop"),
     "overfitting": ("stop_early", "weight_decay", "more_dropout", "with_dropout", "stop"),
+    "leakage": ("ignore_columns",),
     "wrong_loss": ("usual_loss",),
     "missing_normalisation": ("standardize",),
     "bad_initialisation": ("usual_weights", "new_seed"),

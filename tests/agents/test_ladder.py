@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ import pytest
 from contracts.diagnostician import DiagnosisReached, InterventionProposed, OutcomeJudged, ProblemDiagnosed
 from contracts.envelope import Fact
 from contracts.trainer import AttemptBisected, ControlEvaluated, InterventionDeclined, WindowSensors
-from runtime.diagnosis.evidence import rules
+from runtime.diagnosis.evidence import Evidence, RuleFinding, TaskFacts, rules
 from runtime.diagnosis.fold import MOST_REWINDS, DiagnosisState
-from runtime.diagnosis.remedies import LADDERS, RUNGS
+from runtime.diagnosis.remedies import LADDERS, RUNGS, Trouble, next_rung
 from runtime.engine.plain_kinds import read_levers
 from tests.agents.test_diagnostician import NAN, SESSION, Log, only
 
@@ -66,6 +67,16 @@ def test_every_ladder_is_in_the_order_of_its_ratings_and_the_page_tells_them_all
         assert rung.another == (rung.effort == 3)
     assert not RUNGS["raise_tenfold"].automatic
     assert not RUNGS["new_seed"].automatic
+
+
+def test_columns_that_give_the_answer_away_are_left_out_beside_those_that_were() -> None:
+    finding = RuleFinding("leakage", "warning", 0, 9, "", "", ())
+    request = {"data": {"source": "csv", "ignore": ["id"]}}
+    seen = Evidence(request=request, task=TaskFacts(telling=("'paid on'",)))
+    rung, changes = next_rung(Trouble(finding, seen), ()) or pytest.fail("there is no remedy")
+    assert (rung.name, changes) == ("ignore_columns", {"data.ignore": ["id", "paid on"]})
+    images = replace(seen, request={"data": {"source": "npz"}})
+    assert next_rung(Trouble(finding, images), ()) is None, "arrays have no columns by name"
 
 
 def test_rows_are_named_before_a_remedy_is_chosen_and_left_out_first() -> None:
