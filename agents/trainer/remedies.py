@@ -53,7 +53,8 @@ class RowNaming:
     def __init__(self, wakeup: Wakeup, claim: SessionClaim, arrived: Callable[[], None]) -> None:
         self._wakeup, self._claim, self._arrived = wakeup, claim, arrived
         self._running: asyncio.Task[events.AttemptBisected] | None = None
-        self._wanted = diagnosis_of(wakeup.session.request).mode != "off"
+        # It may take as long as an epoch, and trials of a search that diverge need no remedy.
+        self._wanted = diagnosis_of(wakeup.session.request).mode in ("fix", "propose")
 
     async def __aenter__(self) -> Self:
         return self

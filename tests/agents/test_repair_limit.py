@@ -5,8 +5,10 @@ By the whole crew as it is, with audits of what came of it.
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from pathlib import Path
 
+from bus.memory import MemoryBus
 from contracts.diagnostician import InterventionProposed, OutcomeJudged, ProblemDiagnosed
 from contracts.event import Event
 from contracts.request import read_request
@@ -16,7 +18,7 @@ from contracts.trainer import AttemptBisected, AuditCompleted, InterventionAppli
 from runtime.diagnosis.fold import MOST_REWINDS
 from runtime.home.home import Home
 from runtime.home.workloads import Workloads, inspect_file
-from tests.harness import crew, small_request, until_ended
+from tests.harness import beside, crew, small_request, until_ended, until_said
 
 FILE = """
 import numpy as np
@@ -58,7 +60,7 @@ POISONED = FILE.replace("BAD", "500").replace("LOSS", OF_LOGARITHMS)
 
 
 async def trained(
-    home: Path, bad: list[int], loss: str, *, audited: bool = False
+    home: Path, bad: list[int], loss: str, *, audited: bool = False, disturbed: str = ""
 ) -> tuple[SessionState, list[Event], str]:
     """The session, its events, and the verdict of a full audit of it."""
     file = home.parent / "poisoned.py"
@@ -73,8 +75,15 @@ async def trained(
         checkpoints={"every_steps": 10},
     )
     del request["loss"]
-    async with crew(home, BUILT_IN) as made:
-        session = await made.commands.submit(read_request(request).resolved())
+    bus = MemoryBus()
+    if disturbed:
+        async with crew(home, BUILT_IN, bus=bus) as made:
+            session = await made.commands.submit(read_request(request).resolved(), request_id="r")
+            await until_said(made, session, disturbed)
+    async with crew(home, BUILT_IN, bus=bus) as made, AsyncExitStack() as more:
+        if disturbed:
+            await more.enter_async_context(beside(made, ("diagnostician",), "another"))
+        session = await made.commands.submit(read_request(request).resolved(), request_id="r")
         ended = await until_ended(made, session, 90)
         events = [fact.event for fact in made.tail.history(session).facts]
         verdict = ""
@@ -91,6 +100,11 @@ async def test_rows_that_spoil_a_training_are_named_and_left_out_and_the_whole_o
 ) -> None:
     ended, events, verdict = await trained(tmp_path / "bad", [300, 500, 777], OF_LOGARITHMS, audited=True)
     assert isinstance(ended.outcome, TrainingCompleted)
+    disturbed, others, _ = await trained(
+        tmp_path / "disturbed", [300, 500, 777], OF_LOGARITHMS, disturbed="attempt.bisected"
+    )
+    assert disturbed.weights_digest == ended.weights_digest, "judges that are killed and doubled change no bit"
+    assert next(one for one in others if isinstance(one, InterventionApplied)).changes == ended.training.segment.changes
     named = [one for one in events if isinstance(one, AttemptBisected)]
     (applied,) = [one for one in events if isinstance(one, InterventionApplied)]
     assert len(named) == 1
