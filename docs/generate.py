@@ -380,7 +380,8 @@ def python() -> Iterator[str]:
     errors_ = {name for name, one in found.items() if inspect.isclass(one) and issubclass(one, stigmergy.SwarmError)}
     functions = [name for name, one in found.items() if inspect.isfunction(one) and name not in ("on", "every")]
     mine = ["Session", "Swarm", "MetricsTable", "ModelFile", "Verdict", "Divergence", "BundleFile", "Anchor"]
-    mine += ["SessionsDifference", "RowAnswer", "StepAnswer", "InspectAnswer", "ProofAnswer"]
+    mine += ["SessionsDifference", "RowAnswer", "StepAnswer", "InspectAnswer", "ProofAnswer", "DiagnosisAnswer"]
+    mine += ["HealthDifference"]
     yield from (
         "# Python",
         "",

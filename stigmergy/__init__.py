@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         anchor,
         audit,
         bundle,
+        diagnose,
         diff,
         inspect,
         load,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from runtime.api.orders import ModelFile
     from runtime.api.swarm import Swarm
     from runtime.bundle.writer import BundleFile
+    from runtime.diagnosis.health import DiagnosisAnswer, HealthDifference
     from runtime.engine.workload import Group, Memory, Mover, OptimizerPart, Ragged, StreamingMetric, Workload
     from runtime.node.agent import Agent, Say, every, on
     from runtime.node.agent_context import Case, Wakeup
@@ -122,6 +124,7 @@ _HOMES = {
         "anchor",
         "audit",
         "bundle",
+        "diagnose",
         "diff",
         "inspect",
         "load",
@@ -134,6 +137,7 @@ _HOMES = {
     "runtime.api.orders": ("ModelFile",),
     "runtime.api.swarm": ("Swarm",),
     "runtime.bundle.writer": ("BundleFile",),
+    "runtime.diagnosis.health": ("DiagnosisAnswer", "HealthDifference"),
     "runtime.engine.workload": ("Group", "Memory", "Mover", "OptimizerPart", "Ragged", "StreamingMetric", "Workload"),
     "runtime.node.agent": ("Agent", "Say", "every", "on"),
     "runtime.node.agent_context": ("Case", "Wakeup"),
@@ -154,6 +158,7 @@ __all__ = [
     "Case",
     "ChildDied",
     "Conflict",
+    "DiagnosisAnswer",
     "Divergence",
     "Event",
     "Exact",
@@ -161,6 +166,7 @@ __all__ = [
     "Fenced",
     "Full",
     "Group",
+    "HealthDifference",
     "InspectAnswer",
     "InvalidInput",
     "InvalidRequest",
@@ -196,6 +202,7 @@ __all__ = [
     "anchor",
     "audit",
     "bundle",
+    "diagnose",
     "diff",
     "every",
     "inspect",

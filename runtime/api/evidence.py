@@ -1,4 +1,4 @@
-"""What a session's record is worth: replayed, audited, compared, bundled. All of it reads files and asks no swarm.
+"""What a session's record is worth: replayed, audited, compared, diagnosed, bundled. It reads files and asks no swarm.
 
 A name is that of a session of the home; where it says so, the path of an existing file is a bundle.
 """
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from contracts.findings import Mode
     from runtime.audit import Verdict
     from runtime.bundle.writer import BundleFile
+    from runtime.diagnosis.health import DiagnosisAnswer, HealthDifference
     from runtime.log.archive import StoredSession
     from runtime.log.session_log import SessionLog
     from runtime.replay.difference import SessionsDifference
@@ -149,6 +150,49 @@ def diff(context: HomeContext, one: str, other: str) -> tuple[SessionsDifference
 
     logs = read_session(context, one).history, read_session(context, other).history
     return difference(*logs), logs
+
+
+def diagnose(context: HomeContext, name: str) -> tuple[DiagnosisAnswer, SessionLog]:
+    """What is wrong with a training, or with one in a bundle, what was tried and what comes next; and its log."""
+    from runtime.diagnosis import health
+
+    history = read_session(context, name).history
+    if not history.state.kind.trains:
+        message = f"{history.id} is no training but {history.state.kind.name!r}."
+        raise InvalidInput(message, cure="Name a training: swarm sessions", path=name)
+    try:
+        return health.diagnose(history.state, history.facts), history
+    except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
+        # Whoever made a bundle chose its request and its figures.
+        message = f"the log of {name} has values that no rule can judge: {error}"
+        raise InvalidInput(message, cure=f"See what is in it: swarm audit {name}", path=name) from error
+
+
+def compare_health(context: HomeContext, one: str, other: str) -> HealthDifference:
+    """Which of two trainings, or of those in bundles, is healthier in what."""
+    from runtime.diagnosis import health
+
+    (answer, log), (second, beside) = diagnose(context, one), diagnose(context, other)
+    return health.compare((log.state, answer), (beside.state, second))
+
+
+def write_next(answer: DiagnosisAnswer, name: str | Path, *, bundle: bool = False, force: bool = False) -> Path:
+    """Write the next request of a diagnosis as a YAML file that `swarm run` takes; comments say what it changes."""
+    from bus.disk import fresh_name
+    from runtime.api import request_file
+    from runtime.views.health import comments
+
+    if Path(name).suffix.lower() not in (".yaml", ".yml"):
+        raise InvalidInput(f"{str(name)!r} is not a .yaml file.", cure="Name it so: -o next.yaml", path="-o")
+    out, following = output_path(name, force=force), answer["next"]
+    if following is None:
+        raise NotFound(f"there is no next request: {answer['no_next']}", cure=f"swarm diagnose {answer['session']}")
+    foreign = ["It came in a bundle: look at the files that `data` and `model` name before you run it."]
+    text = request_file.written(following["request"], [*comments(answer, following), *(foreign if bundle else ())])
+    with fresh_name(out) as fresh:
+        fresh.write_text(text, encoding="utf-8")
+        fresh.replace(out)
+    return out
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from contracts.replies import EventReply, SessionReply
     from runtime.api.swarm import Swarm
     from runtime.bundle.writer import BundleFile
+    from runtime.diagnosis.health import DiagnosisAnswer, HealthDifference
     from runtime.log.session_log import SessionLog
     from runtime.model.trained import TrainedModel
     from runtime.replay.difference import SessionsDifference
@@ -328,6 +329,33 @@ def diff(one: Session | str | Path, other: Session | str | Path, *, home: Where 
     """In what two sessions, or bundles at paths, differ: request, machine, data, decisions, first window, outcome."""
     (context, first), (_, second) = _named(one, home), _named(other, home)
     return evidence.diff(context, first, second)[0]
+
+
+@overload
+def diagnose(
+    session: Session | str | Path = "last", other: None = None, *, to: Where = None, home: Where = None
+) -> DiagnosisAnswer: ...
+@overload
+def diagnose(session: Session | str | Path, other: Session | str | Path, *, home: Where = None) -> HealthDifference: ...
+def diagnose(
+    session: Session | str | Path = "last",
+    other: Session | str | Path | None = None,
+    *,
+    to: Where = None,
+    home: Where = None,
+) -> DiagnosisAnswer | HealthDifference:
+    """What is wrong with a training, or that in a bundle at a path: findings, what was tried, the next request.
+
+    The findings are those of the log and what the rules of today find in it. `train(answer["next"]["request"])` goes
+    on; with `to` the request is also written to that YAML file. With an `other` session: who is healthier in what.
+    """
+    context, name = _named(session, home)
+    if other is not None:
+        return evidence.compare_health(context, name, _named(other, home)[1])
+    answer, _ = evidence.diagnose(context, name)
+    if to is not None:
+        evidence.write_next(answer, to, bundle=Path(name).is_file())
+    return answer
 
 
 @overload

@@ -1,9 +1,9 @@
-"""Reads a request from a YAML, TOML or JSON file into plain data; what it means is judged by `contracts.request`."""
+"""Requests as files: YAML, TOML or JSON read into plain data, which `contracts.request` judges, and written as YAML."""
 
 import re
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import orjson
 import yaml
 
 from contracts.errors import InvalidInput, NotFound
+from runtime.views.formatting import one_line
 
 LIMIT = 1 << 20
 NODES = 100_000
@@ -202,3 +203,20 @@ for _tag, _pattern, _first in (
     ("merge", r"<<", "<"),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads as the same value: text that it would take for something else is quoted."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Equal values are written out: a request has no anchors."""
+        return True
+
+
+_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+def written(request: Mapping[str, Any], comments: Iterable[str] = ()) -> str:
+    """A request as YAML that `read` gives back, below comments of one line each, whoever wrote their text."""
+    head = "".join(f"# {one_line(comment)}\n" for comment in comments)
+    return head + yaml.dump(dict(request), Dumper=_Dumper, sort_keys=False, allow_unicode=True)

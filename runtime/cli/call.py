@@ -128,7 +128,9 @@ def calling(function: Callable[..., Any]) -> Callable[..., Any]:
             if not is_bundle(name) or not error.message.startswith("there is no session"):
                 raise
             message = f"{name!r} is a bundle, and this command takes a session of a home."
-            raise NotFound(message, cure="Bundles are for: swarm audit, report, diff and trace.", path=name) from error
+            raise NotFound(
+                message, cure="Bundles are for: swarm audit, report, diff, diagnose and trace.", path=name
+            ) from error
 
     return run
 

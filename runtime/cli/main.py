@@ -64,6 +64,7 @@ COMMANDS: dict[str, Entry] = {
     "trace": Entry("trace", EVIDENCE, "Show which steps saw a row, or which rows a step saw."),
     "prove": Entry("forks", EVIDENCE, "Show what an intervention was worth: with it and without, from the same bits."),
     "diff": Entry("show", EVIDENCE, "Show in what two sessions differ, and in which window they part."),
+    "diagnose": Entry("show", EVIDENCE, "Show what is wrong with a session, and write the next request."),
     "anchor": Entry(
         "session_files", EVIDENCE, "Keep a session's signed root elsewhere: in a file or a git repository."
     ),

@@ -17,13 +17,19 @@ from runtime.cli.output import style
 if TYPE_CHECKING:
     from runtime.views.blocks import Page, Tone
 
+
+def page_file(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
+    """The file of a page that an option names."""
+    return None if value is None else page_path(value)
+
+
 page_option = click.option(
     "-o",
     "--out",
     "--output",
     "out",
     metavar="FILE",
-    callback=lambda ctx, param, value: None if value is None else page_path(value),
+    callback=page_file,
     help="Write the page to FILE, as its ending says: .html, .md or .txt.",
 )
 

@@ -1,4 +1,4 @@
-"""`swarm show`, `events`, `replay`, `diff`: a session now, its events, its state at any of them, and beside another."""
+"""`swarm show`, `events`, `replay`, `diff`, `diagnose`: a session now, at any event, beside another, and its health."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runtime.api import evidence
 from runtime.api.session_source import ask_reader, find, reader
 from runtime.cli.call import Call, Json, command, complete_session, session_argument
 from runtime.cli.output import say
-from runtime.cli.pages import answer_page, page_option
+from runtime.cli.pages import answer_page, page_file, page_option
 
 if TYPE_CHECKING:
     from runtime.views.blocks import Page
@@ -118,3 +118,42 @@ def diff(call: Call, *, one: str, other: str, out: Path | None) -> None:
         return diff_page(differing, logs if out else None)
 
     answer_page(call, differing, page, out)
+
+
+@command("diagnose")
+@click.argument("session", metavar="S|BUNDLE", shell_complete=complete_session)
+@click.argument("other", metavar="[B]", required=False, shell_complete=complete_session)
+@click.option("-o", "--next", "following", metavar="FILE", help="Write the next request to this YAML file.")
+@click.option("--force", is_flag=True, help="Overwrite FILE if it exists.")
+@click.option("--out", metavar="PAGE", callback=page_file, help="Write the page to PAGE: .html, .md or .txt.")
+def diagnose(
+    call: Call, *, session: str, other: str | None, following: str | None, force: bool, out: Path | None
+) -> None:
+    """Show what is wrong with session S, what was tried, and what to try next; or S beside B: who is healthier in what.
+
+    Findings are those of the session's log, and what the rules of today find in it, also when its diagnosis was off.
+    -o writes the session's request with the next remedy in it, for `swarm run`. S and B may be bundles.
+    """
+    if other is not None:
+        if following is not None:
+            raise click.UsageError("-o is about one session; give no second.")
+        compared = evidence.compare_health(call, session, other)
+
+        def page_of_both() -> Page:
+            from runtime.views.health import health_page
+
+            return health_page(compared)
+
+        answer_page(call, compared, page_of_both, out)
+        return
+    answer, history = evidence.diagnose(call, session)
+    if following is not None:
+        path = evidence.write_next(answer, following, bundle=Path(session).is_file(), force=force)
+        call.note(f"Wrote {path}: swarm run {following}")
+
+    def page() -> Page:
+        from runtime.views.health import diagnosis_page
+
+        return diagnosis_page(answer, history.state, history.facts)
+
+    answer_page(call, answer, page, out)

@@ -140,6 +140,10 @@ class Lever(ABC):
         """Why it can change nothing in a training that was requested so; empty when it can."""
         return ""
 
+    def in_request(self, request: Mapping[str, Any]) -> Mapping[str, JsonValue]:
+        """The values, by dotted path, with which a request has it from the beginning; empty where none can say it."""
+        return {}
+
     @classmethod
     @abstractmethod
     def read(cls, value: object) -> Self | None:

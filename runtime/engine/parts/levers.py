@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
+from pydantic import JsonValue
+
 from runtime.engine.plain_kinds import Lever, SegmentPlan, lever
 
 
@@ -29,6 +31,9 @@ class RateFactor(Lever):
     def read(cls, value: object) -> Self:
         return cls(_positive(value))
 
+    def in_request(self, request: Mapping[str, Any]) -> Mapping[str, JsonValue]:
+        return {"optimizer.learning_rate": request["optimizer"]["learning_rate"] * self.value}
+
     def apply(self, plan: SegmentPlan) -> SegmentPlan:
         return replace(plan, rate_factors=(*plan.rate_factors, self.value))
 
@@ -47,6 +52,9 @@ class ClipNorm(Lever):
     @classmethod
     def read(cls, value: object) -> Self | None:
         return None if value is None else cls(_positive(value))
+
+    def in_request(self, request: Mapping[str, Any]) -> Mapping[str, JsonValue]:
+        return {"training.grad_clip": self.value}
 
     def apply(self, plan: SegmentPlan) -> SegmentPlan:
         return replace(plan, grad_clip=self.value)
@@ -144,6 +152,9 @@ class WarmUp(Lever):
             raise ValueError
         return cls(value)
 
+    def in_request(self, request: Mapping[str, Any]) -> Mapping[str, JsonValue]:
+        return {"schedule.warmup_steps": self.value}
+
     def apply(self, plan: SegmentPlan) -> SegmentPlan:
         return replace(plan, warmups=(*plan.warmups, (plan.begins, self.value)))
 
@@ -173,6 +184,9 @@ class WeightDecay(Lever):
         known = "weight_decay" in request.get("optimizer", {})
         return "" if known else "the optimizer has no weight decay"
 
+    def in_request(self, request: Mapping[str, Any]) -> Mapping[str, JsonValue]:
+        return {"optimizer.weight_decay": self.value}
+
     def apply(self, plan: SegmentPlan) -> SegmentPlan:
         return _with_option(plan, "optimizer.weight_decay", self.value)
 
@@ -200,6 +214,9 @@ class DropoutShare(Lever):
     def misfit(self, request: Mapping[str, Any]) -> str:
         return "" if request.get("model", {}).get("dropout") else "the model was built without dropout"
 
+    def in_request(self, request: Mapping[str, Any]) -> Mapping[str, JsonValue]:
+        return {"model.dropout": self.value}
+
     def apply(self, plan: SegmentPlan) -> SegmentPlan:
         return _with_option(plan, "model.dropout", self.value)
 
@@ -225,6 +242,11 @@ class BalanceClasses(Lever):
         loss, model = request.get("loss", {}).get("type"), request.get("model", {}).get("architecture")
         known = loss in ("auto", "cross_entropy", "focal") and model != "workload"
         return "" if known else "the loss has no weights of classes"
+
+    def in_request(self, request: Mapping[str, Any]) -> Mapping[str, JsonValue]:
+        if request["loss"]["type"] == "auto":
+            return {"loss": {"type": "cross_entropy", "class_weights": self.value}}
+        return {"loss.class_weights": self.value}
 
     def apply(self, plan: SegmentPlan) -> SegmentPlan:
         return _with_option(plan, "loss.class_weights", self.value)
