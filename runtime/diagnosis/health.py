@@ -117,7 +117,7 @@ class DiagnosisAnswer(TypedDict):
 def diagnose(session: SessionState, facts: Iterable[Fact]) -> DiagnosisAnswer:
     """The health of a training as its facts have it."""
     training, mode = session.training, diagnosis_of(session.request).mode
-    last, seen = training.last_window, _Seen.of(session, facts)
+    last, seen = training.last_window, _Pass.of(session, facts)
     judged = mode != "off" and not training.waived_judgement and (last is None or last.sensors is not None)
     findings, tried = _findings(session, seen, judged=judged), _tried(session, seen)
     taken = [(line["rule"], line["remedy"]) for line in tried if line["decision"] == "took effect" or line["begun"]]
@@ -142,8 +142,8 @@ def diagnose(session: SessionState, facts: Iterable[Fact]) -> DiagnosisAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """One pass over the facts."""
+class _Pass:
+    """What one pass over the facts gives."""
 
     found: tuple[ProblemDiagnosed, ...]
     state: DiagnosisState
@@ -153,7 +153,7 @@ class _Seen:
     unsound: int
 
     @classmethod
-    def of(cls, session: SessionState, facts: Iterable[Fact]) -> "_Seen":
+    def of(cls, session: SessionState, facts: Iterable[Fact]) -> "_Pass":
         state = DiagnosisState(Evidence(edition=2))
         found, judgements, declined = list[ProblemDiagnosed](), dict[str, OutcomeJudged](), dict[str, str]()
         superseded = unsound = 0
@@ -175,7 +175,7 @@ class _Seen:
         return cls(tuple(found), state, judgements, declined, superseded, unsound)
 
 
-def _findings(session: SessionState, seen: _Seen, *, judged: bool) -> list[FindingLine]:
+def _findings(session: SessionState, seen: _Pass, *, judged: bool) -> list[FindingLine]:
     """What was said and what would be, the cause of the others first; notes and what was superseded come last.
 
     Of steps that were superseded a judged session was to say nothing once a remedy was on its way.
@@ -227,7 +227,7 @@ OLDER = {"learning_rate": "lower_rate", "grad_clip": "clip"}
 """The remedies of proposals that did not name theirs, by what they changed first."""
 
 
-def _tried(session: SessionState, seen: _Seen) -> list[TriedLine]:
+def _tried(session: SessionState, seen: _Pass) -> list[TriedLine]:
     """Every proposal in its order, then what was changed by hand."""
     training = session.training
     applied = {told.proposal: (id, told) for id, told in training.applied}
@@ -287,7 +287,7 @@ Taken = Sequence[tuple[str, str]]
 
 
 def _next(
-    session: SessionState, seen: _Seen, findings: Iterable[FindingLine], taken: Taken
+    session: SessionState, seen: _Pass, findings: Iterable[FindingLine], taken: Taken
 ) -> tuple[NextRequest | None, str]:
     """The request to go on with, or why there is none."""
     try:
@@ -341,7 +341,7 @@ def _with_effects(session: SessionState, request: Any) -> tuple[Any, list[Option
 
 
 def _rungs(
-    seen: _Seen, line: FindingLine, request: Mapping[str, Any], taken: Taken
+    seen: _Pass, line: FindingLine, request: Mapping[str, Any], taken: Taken
 ) -> Iterator[tuple[Rung, Mapping[str, Any]]]:
     """The remedies of a problem's ladder that may be tried (again), with the values of a request that have them."""
     evidence = replace(seen.state.evidence, request=request)
