@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from contracts.errors import Failed, InvalidRequest, Problem, count_of
+from contracts.errors import ChildDied, Failed, InvalidRequest, OutOfMemory, Problem, SwarmError, count_of
 from runtime.api.children import A, O, R, T, ask, open_children
 from runtime.cli.call import Call, Json, command
 from runtime.cli.output import pairs, style
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from contracts.data_manager import DatasetPrepared
     from runtime.jobs.children import Children
     from runtime.jobs.job import Job
-    from runtime.model.jobs import Rehearsal
+    from runtime.model.jobs import Rehearsal, RehearsalTask
 
 EVALUATION = 1 / 3
 """What a row costs that is only judged, as a share of one that is learnt from."""
@@ -31,20 +31,31 @@ EVALUATION = 1 / 3
 @click.argument("request", metavar="REQUEST")
 @click.option("--set", "overrides", metavar="A.B=C", multiple=True, help="Change one value; may be repeated.")
 @click.option("--data-root", "roots", metavar="DIR", multiple=True, help="A folder that requests may read from.")
-def check(call: Call, *, request: str, overrides: tuple[str, ...], roots: tuple[str, ...]) -> None:
-    """Judge REQUEST: its schema, its data, one real batch forward and backward, memory and time. Nothing is kept."""
+@click.option(
+    "--memory",
+    metavar="GIB",
+    type=click.FloatRange(0, min_open=True),
+    help="What a step may take on the processor; what is free, unless said.",
+)
+def check(
+    call: Call, *, request: str, overrides: tuple[str, ...], roots: tuple[str, ...], memory: float | None
+) -> None:
+    """Judge REQUEST: its schema, its data, one real batch forward and backward, memory and time. Nothing is kept.
+
+    When the batch does not fit into memory, it says which part of it does, with the same rows in each step.
+    """
     from runtime.api.request_file import folder, read_resolved
 
     call.configure(data_roots=tuple(str(Path(root).absolute()) for root in roots) or None)
     resolved = read_resolved(request, overrides)
-    answer = call.wait(_check(call, resolved, folder(request)))
+    answer = call.wait(_check(call, resolved, folder(request), None if memory is None else int(memory * 2**30)))
     if not math.isfinite(answer["loss"]):
         cure = "Look at the data's scale and at the loss; a lower learning rate does not help here."
         raise Failed(f"the first batch's loss is {answer['loss']}.", cure=cure)
     call.result(answer, lambda: check_page(answer))
 
 
-async def _check(call: Call, request: Json, folder: Path) -> Json:
+async def _check(call: Call, request: Json, folder: Path, most: int | None) -> Json:
     """Prepare the data, resolve the plan and take one step, each in a child and in a folder that goes away."""
     from bus.blobs import DirectoryBlobs
     from contracts.data_manager import DatasetRejected
@@ -52,7 +63,7 @@ async def _check(call: Call, request: Json, folder: Path) -> Json:
     from runtime.home.workload_file import unknown_options
     from runtime.home.workloads import Workloads, read_options
     from runtime.jobs.job import Seal
-    from runtime.model.jobs import RehearsalTask, rehearse
+    from runtime.model.jobs import RehearsalTask, halve_until_it_fits, rehearse
     from runtime.node import roster
     from runtime.node.capabilities import PREPARE_DATASET, RESOLVE_REQUEST, PreparationOrder, ResolveOrder
     from runtime.replay import initial_state
@@ -84,9 +95,25 @@ async def _check(call: Call, request: Json, folder: Path) -> Json:
             resolved = await _ask(children, roster.job_for(RESOLVE_REQUEST), order, store)
             plan = {"request": request, "resolved": resolved, "changes": []}
             seal = Seal(resolved["threads"], resolved["profile"])
-            task = RehearsalTask(plan, seal, resolved["device"], dataset, store, begun, workloads)
-            rehearsed = await _ask(children, rehearse, task, store)
+            task = RehearsalTask(plan, seal, resolved["device"], dataset, store, begun, workloads, most)
+            try:
+                rehearsed = await _ask(children, rehearse, task, store)
+            except (OutOfMemory, ChildDied) as error:
+                fits = await halve_until_it_fits(task, lambda half: _ask(children, rehearse, half, store))
+                if fits is None:
+                    raise
+                raise _too_large(task, error, fits[0]) from None
     return _describe_plan(request, prepared, resolved, rehearsed)
+
+
+def _too_large(task: RehearsalTask, error: SwarmError, fits: RehearsalTask) -> OutOfMemory:
+    rows, parts = fits.parts
+    size, times = task.parts
+    return OutOfMemory(
+        f"a step of {size} x {times} rows does not fit: {error.message.rstrip('.')}.",
+        cure=f"--set training.batch_size={rows} --set training.accumulate={parts} has as many rows per step, and fits.",
+        path="training.batch_size",
+    )
 
 
 async def _ask(children: Children, job: Job[A, R, T, O], argument: A, folder: Path) -> R:

@@ -112,7 +112,8 @@ _INSTALLED = tuple({f"{sysconfig.get_path(name)}/" for name in ("stdlib", "plats
 _TEXT = 4_000
 _TAIL = 30
 _LESS_MEMORY = (
-    "Free memory, or ask for less: a smaller model or training.batch_size (training.accumulate makes up for it)."
+    "Free memory, or ask for less: a smaller model or training.batch_size (training.accumulate makes"
+    " up for it; `swarm check` finds a batch that fits)."
 )
 
 

@@ -26,30 +26,32 @@ def free_bytes() -> int | None:
 
 
 @contextmanager
-def bounded() -> Iterator[None]:
-    """Inside, this process takes no more than is free now: what asks for more hears `MemoryError`.
+def bounded(most: int | None = None) -> Iterator[None]:
+    """Inside, this process takes no more than is free now, nor than `most` bytes besides what it holds already.
 
-    For code whose needs cannot be counted beforehand. Without it the kernel chooses a process to end. No bound where
-    the system does not say what is free, nor in a process that has other work besides, since a limit is the whole
-    process's; no wall either, since code that wants to may raise it again.
+    What asks for more hears `MemoryError`. For code whose needs cannot be counted beforehand; without it the kernel
+    chooses a process to end. No bound where the system does not say what is free, nor in a process that has other work
+    besides, since a limit is the whole process's; no wall either, since code that wants to may raise it again.
     """
     free = free_bytes() if threading.current_thread() is threading.main_thread() else None
     if free is None:
         yield
         return
-    before, most = resource.getrlimit(resource.RLIMIT_DATA)
+    room = free if most is None else min(free, most)
+    before, highest = resource.getrlimit(resource.RLIMIT_DATA)
     # What counts against the limit already is the writable memory that is private to this process.
     lines = Path("/proc/self/status").read_bytes().splitlines()
     held = next(int(line.split()[1]) for line in lines if line.startswith(b"VmData:")) * 1024
-    limits = [limit for limit in (before, most, held + free) if limit != resource.RLIM_INFINITY]
-    resource.setrlimit(resource.RLIMIT_DATA, (min(limits), most))
+    limits = [limit for limit in (before, highest, held + room) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(limits), highest))
     try:
         yield
     except MemoryError as error:
-        error.args = error.args or (f"it wants more than the {free / 2**30:.2f} GiB that were free",)
+        which = "that were free" if room == free else "that it may take"
+        error.args = error.args or (f"it wants more than the {room / 2**30:.2f} GiB {which}",)
         raise
     finally:
-        resource.setrlimit(resource.RLIMIT_DATA, (before, most))
+        resource.setrlimit(resource.RLIMIT_DATA, (before, highest))
 
 
 def counted(text: bytes) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import resource
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -16,7 +17,7 @@ from runtime.engine.dataset import Dataset
 from runtime.engine.loop import Run
 from runtime.engine.plan import Plan
 from runtime.home.workloads import enlist
-from runtime.jobs import process
+from runtime.jobs import process, resources
 from runtime.model import images, jobs, rows, trained
 from runtime.replay import initial_state
 
@@ -77,6 +78,12 @@ def _summary(name: str, tensor: Tensor) -> jobs.TensorSummary:
 def rehearse(task: jobs.RehearsalTask) -> jobs.Rehearsal:
     """A real batch forward and backward, in the process that training would run in."""
     seal.apply(**asdict(task.seal))
+    # A driver of a GPU takes memory in ways of its own, which are not to be judged here.
+    with resources.bounded(task.most) if task.device == "cpu" else nullcontext():
+        return _rehearsed(task)
+
+
+def _rehearsed(task: jobs.RehearsalTask) -> jobs.Rehearsal:
     enlist(task.workloads)
     plan = Plan.from_json(task.plan)
     dataset = Dataset.open(task.dataset, verify=False)

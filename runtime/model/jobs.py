@@ -3,10 +3,12 @@
 They change nothing. What each is given and answers stands here, so that a process without torch can have them run.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from contracts.errors import ChildDied, OutOfMemory
 from runtime.home.workloads import WorkloadEntry
 from runtime.jobs.job import Seal, job, torch_profile
 from runtime.model.checkpoints import ModelOrder
@@ -86,17 +88,41 @@ def predict_rows(asked: AskedRows) -> AnsweredRows:
     return inspection.predict(asked)
 
 
+MOST_PARTS = 10_000
+"""The most that a request may write for `training.accumulate`."""
+
+
 @dataclass(frozen=True)
 class RehearsalTask:
-    """A plan to rehearse with its data, in the process that training would run in."""
+    """A plan to rehearse with its data, in the process that training would run in.
 
-    plan: Mapping[str, object]
+    On a processor it takes no more memory than is free, and than `most` bytes where that is said.
+    """
+
+    plan: Mapping[str, Any]
     seal: Seal
     device: str
     dataset: Path
     blobs: Path
     initial: str | None
     workloads: Sequence[WorkloadEntry]
+    most: int | None = None
+
+    @property
+    def parts(self) -> tuple[int, int]:
+        """The rows of one part of a step, and how many parts a step has."""
+        resolved = self.plan["resolved"]
+        return resolved["batch"], resolved["accumulate"]
+
+    def halved(self) -> "RehearsalTask | None":
+        """The same with twice the parts of half the rows: the same rows in each step. None where that cannot be."""
+        rows, parts = self.parts
+        if rows % 2 or 2 * parts > MOST_PARTS:
+            return None
+        resolved = {**self.plan["resolved"], "batch": rows // 2, "accumulate": 2 * parts}
+        request = self.plan["request"]
+        training = {**request["training"], "batch_size": rows // 2, "accumulate": 2 * parts}
+        return replace(self, plan={**self.plan, "resolved": resolved, "request": {**request, "training": training}})
 
 
 @dataclass(frozen=True)
@@ -116,3 +142,19 @@ def rehearse(task: RehearsalTask) -> Rehearsal:
     from runtime.model import inspection
 
     return inspection.rehearse(task)
+
+
+async def halve_until_it_fits(
+    task: RehearsalTask, rehearsed: Callable[[RehearsalTask], Awaitable[Rehearsal]]
+) -> tuple[RehearsalTask, Rehearsal] | None:
+    """The first half, quarter, ... of a batch whose rehearsal has room, each in a child of its own that may die.
+
+    None when none has, or the batch cannot be halved.
+    """
+    while (half := task.halved()) is not None:
+        task = half
+        try:
+            return task, await rehearsed(task)
+        except (OutOfMemory, ChildDied):
+            continue
+    return None

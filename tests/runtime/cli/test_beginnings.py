@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from contracts.errors import ChildDied
@@ -19,6 +21,8 @@ from contracts.request.reading import tags_of
 from runtime.api.children import ask_child
 from runtime.api.request_file import read
 from runtime.cli.main import swarm
+from runtime.jobs.job import Seal
+from runtime.model.jobs import RehearsalTask
 from tests.runtime.jobs.jobs_for_tests import Given, crash
 
 
@@ -48,6 +52,29 @@ def test_what_init_writes_passes_the_check(folder: Path):
     assert found["loss"] == pytest.approx(2.3, abs=0.2)
     assert found["memory_bytes"] > found["checkpoint_bytes"] > 0
     assert list(folder.iterdir()) == [folder / "request.yaml"]
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_halved_until_it_does(folder: Path):
+    request = {"data": {"source": "digits"}, "model": {"architecture": "cnn", "channels": [64, 64]}}
+    (folder / "wide.yaml").write_text(yaml.safe_dump({**request, "training": {"batch_size": 1024}}))
+    result = run("check", "wide.yaml", "--memory", "0.08")
+    assert result.exit_code == 1, result.stdout
+    assert "a step of 1024 x 1 rows does not fit: " in result.stderr
+    found = re.search(r"--set training.batch_size=(\d+) --set training.accumulate=(\d+)", result.stderr)
+    assert found is not None, result.stderr
+    rows, parts = map(int, found.groups())
+    assert (rows * parts, rows < 1024) == (1024, True)
+    assert asked("check", "wide.yaml", "--memory", "0.08", *found.group().split())["ok"] is True
+
+
+def test_what_cannot_be_halved_is_not(tmp_path: Path):
+    def halved(rows: int, parts: int) -> tuple[int, int] | None:
+        plan = {"request": {"training": {}}, "resolved": {"batch": rows, "accumulate": parts}}
+        half = RehearsalTask(plan, Seal(1), "cpu", tmp_path, tmp_path, None, ()).halved()
+        return half.parts if half else None
+
+    assert (halved(64, 3), halved(2, 5000)) == ((32, 6), (1, 10_000))
+    assert (halved(1, 1), halved(63, 1), halved(2, 5001)) == (None, None, None)
 
 
 def test_init_writes_a_workload_that_can_be_trained(folder: Path):
