@@ -162,7 +162,7 @@ def diagnose(context: HomeContext, name: str) -> tuple[DiagnosisAnswer, SessionL
         raise InvalidInput(message, cure="Name a training: swarm sessions", path=name)
     try:
         return health.diagnose(history.state, history.facts), history
-    except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         # Whoever made a bundle chose its request and its figures.
         message = f"the log of {name} has values that no rule can judge: {error}"
         raise InvalidInput(message, cure=f"See what is in it: swarm audit {name}", path=name) from error

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 import stigmergy
-from contracts.diagnostician import InterventionProposed, OutcomeJudged
+from contracts.diagnostician import InterventionProposed, OutcomeJudged, ProblemDiagnosed
 from contracts.event import Event
 from contracts.operator import SessionRequested
 from contracts.trainer import InterventionApplied, WindowRecorded
@@ -50,6 +50,11 @@ def trained(digits: Dataset, request: dict[str, Any]) -> list[tuple[str, Event]]
 @pytest.fixture(scope="module")
 def hot(digits: Dataset) -> list[tuple[str, Event]]:
     return trained(digits, HOT)
+
+
+@pytest.fixture(scope="module")
+def healthy(digits: Dataset) -> list[tuple[str, Event]]:
+    return trained(digits, {**HOT, "optimizer": {"type": "sgd", "learning_rate": 0.1}})
 
 
 @pytest.fixture(scope="module")
@@ -190,10 +195,9 @@ def test_what_took_effect_stays_in_the_next_request_and_the_rung_is_not_tried_ag
 
 
 def test_two_sessions_are_compared_in_what_can_be_compared(
-    recorded: RecordedHome, digits: Dataset, unjudged: str, hot: list[tuple[str, Event]]
+    recorded: RecordedHome, unjudged: str, hot: list[tuple[str, Event]], healthy: list[tuple[str, Event]]
 ):
-    healthy = {**HOT, "optimizer": {"type": "sgd", "learning_rate": 0.1}}
-    good = kept(recorded, trained(digits, healthy))
+    good = kept(recorded, healthy)
     found = stigmergy.diagnose(good, unjudged, home=recorded.home.root)
     problems = {pair["rule"]: (pair["severities"], pair["better"]) for pair in found["problems"]}
     assert problems["non_finite"] == ([None, "critical"], "A")
@@ -209,6 +213,31 @@ def test_two_sessions_are_compared_in_what_can_be_compared(
     assert better["val_accuracy"] == ("A", "")
     assert "other data" in command(recorded, good, full_session(recorded))
     assert "non_finite" in command(recorded, good, unjudged)
+
+
+def test_a_remedy_that_no_request_can_have_is_not_written(
+    recorded: RecordedHome, healthy: list[tuple[str, Event]], tmp_path: Path
+):
+    figures = {"update_ratio": 1e-5}
+    about = {"message": "m", "cure": "c", "evidence": [], "figures": figures, "priority": 1}
+    slow = ProblemDiagnosed(rule="creeping", segment=1, first=0, last=20, severity="warning", **about)
+    fast = {"type": "sgd", "learning_rate": 900.0}
+    session = kept(recorded, healthy, ("diagnostician", slow), optimizer=fast)
+    found = stigmergy.diagnose(session, home=recorded.home.root)
+    assert found["next"] is None, "the bound of learning_rate is 1000"
+    assert "for creeping" in found["no_next"]
+    assert "there is no next request" in command(recorded, session, "-o", tmp_path / "next.yaml", code=4)
+    assert not (tmp_path / "next.yaml").exists()
+
+
+@pytest.mark.parametrize("asked", [{"optimizer": "fast"}, {"diagnosis": {"mode": 7}}, {"model": [1]}])
+def test_a_log_whose_request_is_none_is_no_fault_of_ours(
+    recorded: RecordedHome, healthy: list[tuple[str, Event]], asked: dict[str, Any]
+):
+    session = kept(recorded, healthy, **asked)
+    done = CliRunner().invoke(swarm, ["diagnose", session, "--home", str(recorded.home.root)])
+    assert done.exit_code in (0, 2)
+    assert "no rule can judge" in done.output or "does not take the session's request" in done.output
 
 
 def test_what_is_no_training_is_refused(recorded: RecordedHome, tmp_path: Path):

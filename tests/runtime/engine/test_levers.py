@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from contracts.errors import InvalidInput, NewerThanCode
+from runtime.engine.parts.levers import BalanceClasses
 from runtime.engine.plain_kinds import Lever, SegmentPlan, lever, levers, read_levers
 from runtime.engine.plan import Change, Plan
 from runtime.views.formatting import levers_in_words
@@ -73,6 +74,27 @@ def test_what_a_lever_can_be_is_bounded(name, values):
     for value in values:
         with pytest.raises(InvalidInput, match=f"'{name}' cannot be"):
             read_levers({name: value})
+
+
+@pytest.mark.parametrize(
+    ("changes", "values"),
+    [
+        ({"learning_rate": 0.5}, {"optimizer.learning_rate": 0.25}),
+        ({"grad_clip": 2}, {"training.grad_clip": 2}),
+        ({"warmup": 40}, {"schedule.warmup_steps": 40}),
+        ({"weight_decay": 0.1}, {"optimizer.weight_decay": 0.1}),
+        ({"dropout": 0.5}, {"model.dropout": 0.5}),
+        ({"class_weights": "balanced"}, {"loss": {"type": "cross_entropy", "class_weights": "balanced"}}),
+        ({"skip_rows": [[7, 7]]}, {}),
+        ({"stop": True}, {}),
+    ],
+)
+def test_a_lever_is_values_of_a_request_where_one_can_say_it(changes, values):
+    asked = {"optimizer": {"learning_rate": 0.5}, "loss": {"type": "auto"}}
+    (found,) = read_levers(changes)
+    assert found.in_request(asked) == values
+    focal = BalanceClasses().in_request({"loss": {"type": "focal"}})
+    assert focal == {"loss.class_weights": "balanced"}
 
 
 def test_a_lever_says_why_it_changes_nothing_in_a_training():
