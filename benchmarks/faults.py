@@ -52,7 +52,7 @@ from benchmarks.faults_cases.live import decided_live
 from benchmarks.faults_cases.repairs import Goal, Repair, by_chance, by_ladder
 from benchmarks.faults_cases.tasks import SCORES, Rows
 from benchmarks.faults_cases.trial import Forced, Trial, hold
-from benchmarks.report import parser, report
+from benchmarks.report import commit, parser, report
 from contracts.data_manager import DatasetPrepared
 from contracts.trainer import ControlEvaluated, TrainingClaimed, WindowRecorded
 from runtime.engine.loop import ENGINE_BITS
@@ -411,22 +411,23 @@ def write_tables(asked: argparse.Namespace, found: Verdicts) -> dict[str, float]
     if asked.table:
         asked.table.write_text(f"{json.dumps(figures, indent=1)}\n\n{found.table()}\n")
     if asked.held:
-        HELD_TABLE.write_text(json.dumps({"figures": figures, "table": found.table().splitlines()}, indent=1) + "\n")
+        told = {"commit": commit(), "options": sys.argv[1:], "figures": figures, "table": found.table().splitlines()}
+        HELD_TABLE.write_text(json.dumps(told, indent=1) + "\n")
     return figures
 
 
 async def main() -> None:
     """Measure and report."""
     options = parser(__doc__ or "")
-    options.add_argument("--store", type=Path, default=Path("/tmp/stigmergy-faults"), help="where results are kept")
+    options.add_argument(
+        "--store", type=Path, default=Path(tempfile.gettempdir()) / "stigmergy-faults", help="where results are kept"
+    )
     options.add_argument("--at-once", type=int, default=AT_ONCE, help="sessions that are held at once, one thread each")
     options.add_argument("--held", action="store_true", help="run the half that was held out instead")
     options.add_argument("--again", action="store_true", help="run the held-out half although it was run before")
     options.add_argument("--only", nargs="*", default=[], help="only cases with such a word in their names")
     options.add_argument("--share", type=float, default=1.0, help="a fixed sample of so large a share")
-    options.add_argument(
-        "--repairs", type=int, default=160, help="for how many faults to try what is proposed; 0: none"
-    )
+    options.add_argument("--repairs", type=int, help="for how many faults to try what is proposed (all; quick: 4)")
     options.add_argument("--live", action="store_true", help=f"also run {LIVE} cases in a swarm, and compare decisions")
     options.add_argument("--table", type=Path, help="write confusion, misses and false alarms to this file")
     asked = options.parse_args()
@@ -438,8 +439,9 @@ async def main() -> None:
     try:
         found = await verdicts(bench, cases, numbers)
         write_tables(asked, found)
-        if asked.repairs:
-            found = await with_repairs(bench, found, asked.repairs)
+        most = asked.repairs if asked.repairs is not None else 4 if asked.quick else len(cases)
+        if most:
+            found = await with_repairs(bench, found, most)
         differing, compared = await differing_live(bench, found) if asked.live else ([], 0)
     finally:
         await children.close()
