@@ -273,7 +273,8 @@ class Session:
 
         training = self.log.state.training
         window = training.unsound
-        if window is None or training.segment.number in training.bisected:
+        wanted = self.request.diagnosis.mode in ("fix", "propose")
+        if window is None or not wanted or training.segment.number in training.bisected:
             return
         found = train.bisect(BisectionTask(self._task(window.first + 1), window.last))
         about = {"segment": window.segment, "first": window.first, "last": window.last, "step": found.step}
