@@ -321,7 +321,10 @@ def _climbed(state: D, finding: RuleFinding, fact: Fact) -> D:
     automatic = evidence.mode == "fix" and finding.severity == "critical" and rung.automatic
     if automatic and not state.may_fix:
         return state
-    back = None if rung.another or rung.begins else _begins_again(evidence, finding)
+    back = None
+    if not (rung.another or rung.begins):
+        first = max(finding.first, evidence.origin)
+        back = finding.remedy.rewind_to if finding.remedy else evidence.planned(first)
     words = rung.words if rung.another else read_levers(changes)[0].sentence()
     where = "another training" if rung.another else "from here on" if back is None else f"from step {back} again"
     why = finding.remedy.why if finding.remedy else finding.message.rstrip(".")
@@ -346,10 +349,6 @@ def _climbed(state: D, finding: RuleFinding, fact: Fact) -> D:
 def _pending(state: D, made: Pending) -> D:
     assert made.proposal is not None  # noqa: S101 - it is made with one
     return replace(state, pending=made, proposed=True, said=(*state.said, made.proposal))
-
-
-def _begins_again(seen: Evidence, finding: RuleFinding) -> int:
-    return finding.remedy.rewind_to if finding.remedy else seen.planned(max(finding.first, seen.origin))
 
 
 def _bisected(state: D, bisected: trainer.AttemptBisected, fact: Fact) -> D:

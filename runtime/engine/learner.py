@@ -20,7 +20,7 @@ from runtime.engine.batches import AugmentedSplit, Change, Feed
 from runtime.engine.dataset import Dataset
 from runtime.engine.draws import initialise
 from runtime.engine.facts import Facts
-from runtime.engine.kinds import Batch, Loss, OptimizerPart
+from runtime.engine.kinds import Batch, OptimizerPart
 from runtime.engine.passes import recompute
 from runtime.engine.plain_kinds import metrics
 from runtime.engine.random_keys import Stream
@@ -80,7 +80,10 @@ class BuiltinWorkload(Workload):
     def __init__(self, request: Request, facts: Facts) -> None:
         self.task = _task(request, facts)
         self._training_task = kinds.tasks.of(self.task)(facts, request.loss)
-        self._losses = {name: self._made(one) for name, one in _chosen(request.loss, self._training_task).items()}
+        self._losses = {
+            name: kinds.losses.of(one)(one, self._training_task.facts)
+            for name, one in _chosen(request.loss, self._training_task).items()
+        }
         self._loss = self._each if isinstance(request.loss, MultiTask) else self._losses[""]
 
     def build(self, o: Any, facts: Facts) -> nn.Module:
@@ -95,9 +98,6 @@ class BuiltinWorkload(Workload):
         return self._loss(*self._training_task.loss_inputs(answers, batch)), self._training_task.metric_inputs(
             answers, batch
         )
-
-    def _made(self, option: Section) -> Loss:
-        return kinds.losses.of(option)(option, self._training_task.facts)
 
     def _each(self, answers: Tensor, batch: Batch) -> Losses:
         return {name: loss(answers, batch) for name, loss in self._losses.items()}

@@ -116,7 +116,8 @@ def _curves(findings: Sequence[FindingLine], session: SessionState, record: Sess
 def _tried(tried: Sequence[TriedLine]) -> PageTable:
     def outcome(line: TriedLine) -> Content:
         if line["helped"] is not None:
-            return Phrase(f"{'helped' if line['helped'] else 'did not help'}: {line['judgement']}", _tone(line))
+            helped, said = line["helped"], line["judgement"]
+            return Phrase(f"helped: {said}", "good") if helped else Phrase(f"did not help: {said}", "bad")
         begun = f"became session {line['begun']}" if line["begun"] else ""
         return begun or line["because"]
 
@@ -133,10 +134,6 @@ def _tried(tried: Sequence[TriedLine]) -> PageTable:
     )
     names = ("rule", "remedy", "decision", "why", "what came of it")
     return PageTable((PageColumn("proposal", "count"), *map(PageColumn, names)), rows)
-
-
-def _tone(line: TriedLine) -> Tone:
-    return "good" if line["helped"] else "bad"
 
 
 def _ladders(findings: Sequence[FindingLine]) -> Iterator[Block]:

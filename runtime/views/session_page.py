@@ -71,12 +71,14 @@ def report_page(session: SessionState, record: SessionRecord, root: str = "", bu
     """
     name = session.request.get("name", "") or session.kind.name
     lead = f"{session.kind.name} {session.id}, requested {session.requested_at[:19]}Z"
+    calm = session.training.claim and not session.training.diagnoses
+    undecided = [Text(NO_DECISION, "note")] if calm else []
     sections: list[tuple[str, Sequence[Block]]] = [
         ("Loss and metrics", charts(session, record)),
         ("Timeline", [record.timeline] if record.timeline else []),
         ("Evaluations", _evaluations(session)),
         ("Diagnoses", _diagnoses(session)),
-        ("Decisions", _told(record.decisions, record.decisions_total) or _no_decision(session)),
+        ("Decisions", _told(record.decisions, record.decisions_total) or undecided),
         ("Trouble", _told(record.trouble, record.trouble_total)),
         ("Range test", _range_test(session)),
         ("Trials", _trials(session)),
@@ -232,10 +234,6 @@ def _told(told: Sequence[EventSentence], total: int) -> list[Block]:
     rows = tuple((Phrase(seen.clock, "faint"), seen.lane, seen.text) for seen in told)
     left = f"The first {MOST_TOLD} of {total:,}; all: swarm events S --plain" if total > len(rows) else ""
     return [PageTable(tuple(map(PageColumn, ("time", "by", "what"))), rows, left)] if rows else []
-
-
-def _no_decision(session: SessionState) -> list[Block]:
-    return [Text(NO_DECISION, "note")] if session.training.claim and not session.training.diagnoses else []
 
 
 def _range_test(session: SessionState) -> list[Block]:
