@@ -38,14 +38,14 @@ def test_a_stranger_s_event_is_named_and_its_figures_are_shown():
 
 
 def test_a_guests_own_class_is_told_as_it_says_and_its_text_is_no_form():
-    class Weighed(Event, wire="thing.weighed", says="{who} weighs {kilograms:.1f} kg"):
+    class Weighed(Event, wire="parcel.weighed", says="{who} weighs {kilograms:.1f} kg"):
         who: str
         kilograms: float
 
     try:
         assert sentence(Weighed(who="{kilograms.__class__}", kilograms=2)) == "{kilograms.__class__} weighs 2.0 kg"
     finally:
-        del SPOKEN["thing.weighed"]
+        del SPOKEN["parcel.weighed"]
 
 
 def test_what_a_lane_has_no_say_in_is_named_and_not_believed():
