@@ -6,7 +6,7 @@ It holds the home's lock, keeps the server, and drains on SIGTERM.
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import orjson
 import structlog
@@ -31,6 +31,7 @@ from runtime.jobs import garbage, process
 from runtime.jobs.event_loop import end_requested
 from runtime.log import recovery
 from runtime.node import roster
+from runtime.node.agent import Agent
 from runtime.node.broker import Broker, broker, end_orphan_of
 from runtime.node.node import wake_subjects
 
@@ -55,10 +56,13 @@ async def serve(settings: Settings, *, ready: Ready) -> None:
     if host is not None and host.alive:
         raise Refused(f"a host (pid {host.pid}) runs in {str(home.root)!r} already.", cure="Use it, or: swarm down")
     lock = await _locked(home)
+    # Importing the agents takes as long as the server takes to start.
+    agents = asyncio.create_task(asyncio.to_thread(roster.load_all))
     try:
         async with broker(home, settings, lock) as server:
-            await _Host(home, settings, server).run(ready)
+            await _Host(home, settings, server, await agents).run(ready)
     finally:
+        agents.cancel()
         if home.holds():
             home.forget()
         home.unlock()
@@ -88,10 +92,11 @@ async def _locked(home: Home) -> int:
 class _Host:
     """What lives between the server's start and its end."""
 
-    def __init__(self, home: Home, settings: Settings, broker: Broker) -> None:
+    def __init__(self, home: Home, settings: Settings, broker: Broker, agents: Mapping[str, type[Agent]]) -> None:
         self._home = home
         self._settings = settings
         self._broker = broker
+        self._agents = agents
 
     async def run(self, ready: Ready) -> None:
         """Everything, until asked to end."""
@@ -113,7 +118,7 @@ class _Host:
                 await self._work(node, admin, ready, ending)
 
     async def _work(self, node: SwarmNode, admin: JetStreamAdmin, ready: Ready, ending: asyncio.Event) -> None:
-        agents, here = roster.load_all(), roster.hosted_roles(self._settings.without)
+        agents, here = self._agents, roster.hosted_roles(self._settings.without)
         guests = Guests(node, admin, self._broker)
         guests.follow_the_server()
         node.commands.admit_guest, node.commands.stored_bytes = guests.admit, admin.stored_bytes

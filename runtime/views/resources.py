@@ -6,11 +6,13 @@ A pure function of the session's events; samples that no event tells of are in t
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from contracts.errors import count_of
 from contracts.replies import ResourcesReply
-from contracts.resource_monitor import AdviceJudged, GpuUsage, ResourcesAdvised, ResourcesMeasured, ResourcesSummarised
+from contracts.resource_monitor import GpuUsage, ResourcesMeasured, ResourcesSummarised
 from contracts.session import SessionState
 from runtime.views.blocks import Block, Content, Curves, PageColumn, PageTable, Phrase, Series, Text, key_figures
 from runtime.views.formatting import duration, finite, in_words, size
+from runtime.views.view import figure_in_words
 
 FEWEST = 6
 """Summaries of epochs from which on a trend is told."""
@@ -40,49 +42,13 @@ def resource_blocks(session: SessionState) -> list[Block]:
     ]
 
 
-def resources_reply(session: SessionState) -> ResourcesReply | None:
-    """The same in a few values, for programs and for `swarm show`; None before an event tells of it."""
-    training = session.training
-    summed, newest = training.resources, training.measured[-1] if training.measured else None
-    if summed is None and newest is None:
-        return None
-    joules = sum(finite(one.joules) for one in training.measured if one.joules is not None)
-    return {
-        "cpu_percent": summed.cpu_percent_mean if summed else newest.cpu_percent if newest else 0.0,
-        "memory_bytes": summed.memory_bytes_max if summed else newest.memory_bytes if newest else 0,
-        "session_memory_bytes": max((one.session_memory_bytes for one in training.measured), default=None),
-        "gpu_percent": newest.gpu_percent if newest else None,
-        "joules": sum(finite(gpu.joules) for gpu in summed.gpus) if summed else joules,
-        "alerts": len(training.alerts),
-        "advice": [advice_in_words(advice) for advice in training.advice],
-        "advice_taken": [judgement_in_words(judged) for judged in training.advice_taken],
-    }
-
-
 def resources_text(used: ResourcesReply) -> str:
-    """The same in a line."""
+    """What a session used, in a line."""
     memory = "" if used["session_memory_bytes"] is None else f", session up to {size(used['session_memory_bytes'])}"
     gpu = "" if used["gpu_percent"] is None else f", GPU {used['gpu_percent']:.0f} %"
     energy = f", {used['joules']:.0f} J" if used["joules"] else ""
-    alerts = f", {used['alerts']} alert(s)" if used["alerts"] else ""
+    alerts = f", {count_of(used['alerts'], 'alert')}" if used["alerts"] else ""
     return f"CPU {used['cpu_percent']:.0f} %, memory up to {size(used['memory_bytes'])}{memory}{gpu}{energy}{alerts}"
-
-
-def advice_in_words(advice: ResourcesAdvised) -> str:
-    """What is advised, instead of what, why, and what it promises."""
-    before, promise = in_words(advice.instead_of), f"{advice.factor:.4g} times the {_figure(advice)}"
-    return f"{in_words(advice.options)} (instead of {before}), because {advice.reason}; expect {promise}"
-
-
-def judgement_in_words(judged: AdviceJudged) -> str:
-    """Which advice a training took, and what it was worth."""
-    held = "as promised" if judged.held else f"where {judged.promised:.4g} times was promised"
-    figures = f"{_figure(judged)} {judged.before:.4g} there, {judged.after:.4g} here, {held}"
-    return f"took the advice of {judged.session} ({in_words(judged.options)}): {figures}"
-
-
-def _figure(told: ResourcesAdvised | AdviceJudged) -> str:
-    return told.figure.replace("_", " ")
 
 
 def trend(name: str, hours: Sequence[float], figures: Sequence[float]) -> Trend | None:
@@ -252,7 +218,7 @@ def _advice(session: SessionState) -> Iterator[Block]:
                 in_words(one.options),
                 in_words(one.instead_of),
                 one.reason,
-                f"{one.factor:.4g} times the {_figure(one)}",
+                f"{one.factor:.4g} times the {figure_in_words(one)}",
                 one.value,
             )
             for one in given
@@ -264,7 +230,7 @@ def _advice(session: SessionState) -> Iterator[Block]:
             (
                 in_words(one.options),
                 Phrase(one.session, code=True),
-                _figure(one),
+                figure_in_words(one),
                 one.before,
                 one.after,
                 Phrase("held" if one.held else "did not hold", "good" if one.held else "warn"),

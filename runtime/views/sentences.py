@@ -37,8 +37,7 @@ from runtime.views.formatting import (
     size,
     suggestion,
 )
-from runtime.views.resources import advice_in_words, judgement_in_words
-from runtime.views.view import event_of
+from runtime.views.view import advice_in_words, event_of, judgement_in_words
 
 
 def sentence(event: Event) -> str:

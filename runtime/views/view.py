@@ -22,9 +22,10 @@ from contracts.hyperparameter_specialist import SearchCancelled, SearchCompleted
 from contracts.keyring import KeyRevoked, Keyring, KeyRotated, advance
 from contracts.kind import owed
 from contracts.queue import Queue
+from contracts.resource_monitor import AdviceJudged, ResourcesAdvised
 from contracts.session import ENDED, SessionState
 from contracts.trainer import AuditCompleted, TrainingFailed
-from runtime.views.resources import resources_reply
+from runtime.views.formatting import finite, in_words
 
 
 class SessionMoment(replies.SessionReply):
@@ -314,3 +315,40 @@ def key_lines(facts: Iterable[Fact]) -> list[replies.KeyReply]:
         }
         for key in ring.keys.values()
     ]
+
+
+def resources_reply(session: SessionState) -> replies.ResourcesReply | None:
+    """What a session used of its machine, in a few values; None before an event tells of it."""
+    training = session.training
+    summed, newest = training.resources, training.measured[-1] if training.measured else None
+    if summed is None and newest is None:
+        return None
+    joules = sum(finite(one.joules) for one in training.measured if one.joules is not None)
+    return {
+        "cpu_percent": summed.cpu_percent_mean if summed else newest.cpu_percent if newest else 0.0,
+        "memory_bytes": summed.memory_bytes_max if summed else newest.memory_bytes if newest else 0,
+        "session_memory_bytes": max((one.session_memory_bytes for one in training.measured), default=None),
+        "gpu_percent": newest.gpu_percent if newest else None,
+        "joules": sum(finite(gpu.joules) for gpu in summed.gpus) if summed else joules,
+        "alerts": len(training.alerts),
+        "advice": [advice_in_words(advice) for advice in training.advice],
+        "advice_taken": [judgement_in_words(judged) for judged in training.advice_taken],
+    }
+
+
+def advice_in_words(advice: ResourcesAdvised) -> str:
+    """What is advised, instead of what, why, and what it promises."""
+    before, promise = in_words(advice.instead_of), f"{advice.factor:.4g} times the {figure_in_words(advice)}"
+    return f"{in_words(advice.options)} (instead of {before}), because {advice.reason}; expect {promise}"
+
+
+def judgement_in_words(judged: AdviceJudged) -> str:
+    """Which advice a training took, and what it was worth."""
+    held = "as promised" if judged.held else f"where {judged.promised:.4g} times was promised"
+    figures = f"{figure_in_words(judged)} {judged.before:.4g} there, {judged.after:.4g} here, {held}"
+    return f"took the advice of {judged.session} ({in_words(judged.options)}): {figures}"
+
+
+def figure_in_words(told: ResourcesAdvised | AdviceJudged) -> str:
+    """The figure that advice is about, as a page names it."""
+    return told.figure.replace("_", " ")

@@ -42,7 +42,8 @@ from runtime.host.swarm_node import SwarmNode
 from runtime.jobs import resources
 from runtime.replay.comparison import flat
 from runtime.views.blocks import Curves
-from runtime.views.resources import resource_blocks, resources_reply, trend
+from runtime.views.resources import resource_blocks, trend
+from runtime.views.view import resources_reply
 from tests import harness
 
 LIMIT = Limit("memory", 80, 90, 5, "")
