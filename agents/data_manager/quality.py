@@ -196,8 +196,8 @@ def _constants(table: DataTable, findings: Findings) -> None:
         findings.add("constant-feature", repr(name))
 
 
-SAMPLE, NUMBERS = 20_000, 1 << 18
-"""The most rows and the most numbers that are looked at for features that give the answer away."""
+SAMPLE, NUMBERS, AT_ONCE = 20_000, 1 << 18, 1 << 15
+"""The most rows and numbers that are looked at for features that give the answer away, and how many at once."""
 TELLING = 0.995
 """The share of a feature's variance that the target explains, from which on the feature is the target."""
 
@@ -209,18 +209,21 @@ def _telling(table: DataTable, findings: Findings) -> None:
         return
     most = min(SAMPLE, NUMBERS // max(1, x.shape[1]))
     sample = places[:: max(1, len(places) // max(1, most))]
-    target = table.columns["y"][sample].reshape(-1)
     if len(sample) < max(50, 10 * len(table.labels)):
         return
-    rows = x[sample].astype(np.float64)
-    rows -= rows.mean(axis=0)
-    if table.task == "classification":
-        order = np.argsort(target, kind="stable")
-        _, begins, counts = np.unique(target[order], return_index=True, return_counts=True)
-        explained = (np.square(np.add.reduceat(rows[order], begins)) / counts[:, None]).sum(axis=0)
-    else:
-        distances = target - target.mean(dtype=np.float64)
-        explained = np.square(distances @ rows) / max(distances @ distances, 1e-300)
-    for index in np.flatnonzero(explained > TELLING * np.maximum(np.square(rows).sum(axis=0), 1e-300)):
-        name = table.features[index] if len(table.features) == x.shape[1] else f"feature {index + 1}"
-        findings.add("telling-feature", repr(name), severity="warning")
+    target = table.columns["y"][sample].reshape(-1)
+    order = np.argsort(target, kind="stable")
+    sample, target = sample[order], target[order]
+    _, begins, counts = np.unique(target, return_index=True, return_counts=True)
+    distances = target - target.mean(dtype=np.float64)
+    wide = max(1, AT_ONCE // len(sample))
+    for first in range(0, x.shape[1], wide):
+        rows = x[sample, first : first + wide].astype(np.float64)
+        rows -= rows.mean(axis=0)
+        if table.task == "classification":
+            explained = (np.square(np.add.reduceat(rows, begins)) / counts[:, None]).sum(axis=0)
+        else:
+            explained = np.square(distances @ rows) / max(distances @ distances, 1e-300)
+        for index in np.flatnonzero(explained > TELLING * np.maximum(np.square(rows).sum(axis=0), 1e-300)) + first:
+            name = table.features[index] if len(table.features) == x.shape[1] else f"feature {index + 1}"
+            findings.add("telling-feature", repr(name), severity="warning")
