@@ -7,7 +7,7 @@ windows can be compared with the recorded ones byte for byte.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Literal, NamedTuple, TypedDict
 
@@ -269,6 +269,15 @@ class AttemptEnded(Event, lane=TRAINER, wire="attempt.ended"):
     first: int
     step: int
     seconds: dict[str, float]
+
+
+NOT_TRAINING = frozenset({"setup", "held", "birth audit"})
+"""What attempts spend seconds on that trains no row."""
+
+
+def training_seconds(spent: Mapping[str, float]) -> float:
+    """Of the seconds that attempts spent, by what they went into, those in which rows were trained on."""
+    return sum(seconds for name, seconds in spent.items() if name not in NOT_TRAINING)
 
 
 class ProfiledOperator(Value):

@@ -143,8 +143,8 @@ def small_request(**changes: Any) -> dict[str, Any]:
     return request | changes
 
 
-def claim(epoch: int) -> TrainingClaimed:
-    """A trainer's claim that says as little as can be."""
+def claim(epoch: int, resolved: Mapping[str, Any] | None = None) -> TrainingClaimed:
+    """A trainer's claim that says as little as can be beside the plan."""
     return TrainingClaimed(
         epoch=epoch,
         worker=f"w{epoch}",
@@ -152,7 +152,7 @@ def claim(epoch: int) -> TrainingClaimed:
         segment=1,
         resumed_from=0,
         dataset="0" * 64,
-        resolved={},
+        resolved=dict(resolved or {}),
         engine_bits=1,
         fingerprint="0" * 64,
         families={},

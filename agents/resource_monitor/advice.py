@@ -19,7 +19,7 @@ from bus.disk import write_file
 from contracts.event import Value
 from contracts.resource_monitor import AdviceFigure, AdviceJudged, ResourcesAdvised, ResourcesSummarised
 from contracts.session import SessionState
-from contracts.trainer import AttemptEnded
+from contracts.trainer import AttemptEnded, training_seconds
 from runtime.replay.comparison import flat
 
 MOST_ADVICE = 3
@@ -27,8 +27,6 @@ MOST_ADVICE = 3
 MOST_KEPT = 200
 """Pieces of advice that a home remembers."""
 LESS_IS_BETTER = frozenset({"seconds_per_epoch", "memory_bytes"})
-NOT_TRAINING = frozenset({"setup", "held", "birth audit"})
-"""What an attempt spends time on that no option of the request changes."""
 KNOWN = frozenset({"training.batch_size", "training.accumulate", "training.precision", "validation.every_epochs"})
 """Options that rules look at: a request of other software may lack them."""
 UNCOMPARED = ("name", "request_id", "mode", "notify")
@@ -61,7 +59,7 @@ class Situation:
     @property
     def seconds(self) -> float:
         """Seconds of training, without what comes before and between."""
-        return sum(seconds for name, seconds in self.spent.items() if name not in NOT_TRAINING)
+        return training_seconds(self.spent)
 
     @property
     def rows_per_step(self) -> int:

@@ -10,7 +10,7 @@ from contracts.envelope import Fact
 from contracts.errors import count_of
 from contracts.event import Event, unpack
 from contracts.session import SessionState
-from contracts.trainer import AttemptEnded, ControlEvaluated, WindowRecorded
+from contracts.trainer import AttemptEnded, ControlEvaluated, WindowRecorded, training_seconds
 from contracts.validator import CheckpointValidated
 from runtime.views.formatting import finite
 
@@ -76,12 +76,8 @@ def rows_per_second(session: SessionState, attempts: Iterable[AttemptEnded]) -> 
     steps, spent = 0.0, 0.0
     for attempt in attempts:
         steps += finite(attempt.step) - finite(attempt.first)
-        spent += sum(seconds for name, seconds in attempt.seconds.items() if name not in NOT_TRAINING)
+        spent += training_seconds(attempt.seconds)
     return steps * _rows(session)[0] / spent if spent > 0 and steps > 0 else 0.0
-
-
-NOT_TRAINING = frozenset({"setup", "held", "birth audit"})
-"""What attempts spend seconds on that trains no row."""
 
 
 def _rows(session: SessionState) -> tuple[int, int]:

@@ -29,7 +29,6 @@ from contracts.trainer import (
     InterventionApplied,
     InterventionDeclined,
     Layer,
-    TrainingClaimed,
     TrainingCompleted,
     TrainingFailed,
     WindowRecorded,
@@ -43,6 +42,7 @@ from runtime.log.session_log import SessionLog
 from runtime.node.agent_context import Wakeup
 from tests.agents.cases import tell
 from tests.agents.completions import completion, served
+from tests.harness import claim
 
 SESSION = ids.session_for("diagnosed")
 DIGEST = "0" * 64
@@ -61,23 +61,7 @@ class Log:
         request = {"diagnosis": {"auto_fix": auto_fix}, "optimizer": {"learning_rate": 0.1}} | asked
         self.say("operator", SessionRequested(kind="training", request=request, keyring="", asked_by="me", rules=RULES))
         resolved = {"steps_total": total, "every_steps": every, "window": 50}
-        self.say(
-            "trainer",
-            TrainingClaimed(
-                epoch=1,
-                worker="here",
-                incarnation="one",
-                segment=1,
-                resumed_from=0,
-                dataset=DIGEST,
-                resolved=resolved,
-                engine_bits=1,
-                fingerprint=DIGEST,
-                families={},
-                environment={},
-                sources={},
-            ),
-        )
+        self.say("trainer", claim(1, resolved))
 
     def say(self, lane: str, event: Event, cause: str | None = None) -> Fact:
         (fact,) = tell(self.history, lane, event, cause=cause)

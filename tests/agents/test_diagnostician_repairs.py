@@ -16,7 +16,7 @@ from contracts.envelope import Fact
 from contracts.event import Event
 from contracts.operator import RULES, SessionRequested
 from contracts.request import read_request
-from contracts.trainer import AttemptBisected, InterventionApplied, TrainingClaimed
+from contracts.trainer import AttemptBisected, InterventionApplied
 from runtime.diagnosis.fold import DiagnosisState
 from runtime.engine.dataset import Dataset, write
 from runtime.engine.facts import describe
@@ -27,6 +27,7 @@ from runtime.engine.resolve import resolve
 from runtime.log.session_log import SessionLog
 from runtime.replay.comparison import evaluation_event, window_event
 from tests.agents.cases import tell
+from tests.harness import claim
 
 SESSION = ids.session_for("repaired")
 DIGEST = "0" * 64
@@ -76,26 +77,9 @@ class Session:
             "operator",
             SessionRequested(kind="training", request=request.resolved(), keyring="", asked_by="me", rules=RULES),
         )
-        self.say("trainer", self._claim())
+        self.say("trainer", claim(1, self.plan.resolved.as_json()))
         self.said: list[Event] = []
         self._train()
-
-    def _claim(self) -> TrainingClaimed:
-        words: dict[str, str] = {}
-        return TrainingClaimed(
-            epoch=1,
-            worker="",
-            incarnation="",
-            segment=1,
-            resumed_from=0,
-            dataset=DIGEST,
-            resolved=self.plan.resolved.as_json(),
-            engine_bits=1,
-            fingerprint=DIGEST,
-            families=words,
-            environment=words,
-            sources=words,
-        )
 
     def say(self, lane: str, event: Event, cause: str | None = None) -> Fact:
         (fact,) = tell(self.history, lane, event, cause=cause)

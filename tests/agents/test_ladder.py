@@ -11,7 +11,7 @@ import pytest
 
 from contracts.diagnostician import DiagnosisReached, InterventionProposed, OutcomeJudged, ProblemDiagnosed
 from contracts.envelope import Fact
-from contracts.trainer import AttemptBisected, ControlEvaluated, InterventionDeclined, WindowSensors
+from contracts.trainer import AttemptBisected, InterventionDeclined, WindowSensors
 from runtime.diagnosis.evidence import Evidence, RuleFinding, TaskFacts, rules
 from runtime.diagnosis.fold import MOST_REWINDS, DiagnosisState
 from runtime.diagnosis.remedies import LADDERS, RUNGS, Trouble, next_rung
@@ -37,21 +37,6 @@ class SensedLog(Log):
         """What is proposed because of a fact, and under which identity."""
         (proposed,) = only(InterventionProposed, self.answer(fact))
         return proposed, self.say("diagnostician", proposed, cause=fact.id).id
-
-    def scored(self, value: float) -> Fact:
-        event = ControlEvaluated(
-            segment=self.segment,
-            step=self.step,
-            epoch=1,
-            values={"val_loss": value},
-            metric="val_loss",
-            improved=False,
-            best=value,
-            best_step=self.step,
-            patience_left=1,
-            stop=False,
-        )
-        return self.say("trainer", event)
 
 
 def test_every_ladder_is_in_the_order_of_its_ratings_and_the_page_tells_them_all() -> None:
@@ -153,14 +138,14 @@ def test_a_judgement_sets_the_control_metric_beside_as_many_steps_before() -> No
     log = SensedLog(every=50)
     for value in (1.0, 0.9, 0.8, 0.7):
         log.window(1.0)
-        log.scored(value)
+        log.evaluation(value)
     log.window(SPOILED)
     _, id = log.proposed(log.bisected())
     applied = log.applied(id, 200)
     verdicts: list[Any] = []
     for value in (0.6, 0.5, 0.4, 0.3):
         log.window(0.5)
-        verdicts += only(OutcomeJudged, log.answer(log.scored(value)))
+        verdicts += only(OutcomeJudged, log.answer(log.evaluation(value)))
     (judged,) = verdicts
     assert (judged.proposal, judged.helped) == (applied.id, True)
     figures = judged.figures

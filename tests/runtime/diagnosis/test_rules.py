@@ -24,7 +24,6 @@ from contracts.resource_monitor import ResourcesMeasured
 from contracts.trainer import (
     ControlEvaluated,
     Layer,
-    TrainingClaimed,
     WindowRecorded,
     WindowSensors,
     by_layer,
@@ -40,6 +39,7 @@ from runtime.engine.resolve import resolve
 from runtime.log.session_log import SessionLog
 from runtime.replay.comparison import evaluation_event, window_event
 from tests.agents.cases import tell
+from tests.harness import claim
 
 DIGEST = "0" * 64
 SGD, ADAM = {"type": "sgd"}, {"type": "adamw"}
@@ -90,7 +90,7 @@ def facts_of(dataset: Dataset, request: Mapping[str, Any], *, findings: tuple[Fi
     begun = SessionRequested(kind="training", request=wanted.resolved(), keyring="", asked_by="me", rules=RULES)
     yield from tell(history, "operator", begun)
     yield from tell(history, "data_manager", prepared)
-    yield from tell(history, "trainer", claim(plan.resolved.as_json()))
+    yield from tell(history, "trainer", claim(1, plan.resolved.as_json()))
     run = Run.start(plan, dataset)
     while not run.finished:
         report = run.advance()
@@ -231,7 +231,7 @@ def told_by(
     asked = SessionRequested(kind="training", request=dict(request or {}), keyring="", asked_by="me", rules=RULES)
     tell(history, "operator", asked)
     tell(history, "data_manager", DatasetPrepared.model_validate(prepared | {"facts": facts}))
-    tell(history, "trainer", claim(resolved))
+    tell(history, "trainer", claim(1, resolved))
     step = 0
     for n, losses in enumerate(windows):
         layers = [layer] if layer else []
@@ -300,24 +300,6 @@ def test_each_rule_fires_for_what_it_looks_at_and_not_for_what_looks_like_it(
     assert told_by(**path) == told
 
 
-def claim(resolved: Mapping[str, Any]) -> TrainingClaimed:
-    words: dict[str, str] = {}
-    return TrainingClaimed(
-        epoch=1,
-        worker="",
-        incarnation="",
-        segment=1,
-        resumed_from=0,
-        dataset=DIGEST,
-        resolved=dict(resolved),
-        engine_bits=1,
-        fingerprint=DIGEST,
-        families=words,
-        environment=words,
-        sources=words,
-    )
-
-
 def measured(n: int, **about: Any) -> ResourcesMeasured:
     given: dict[str, Any] = dict.fromkeys(ResourcesMeasured.model_fields, 0) | {"epochs": 1, "seconds": 1.0}
     given |= {"epoch": n, "step": 10 * n, "waiting_percent": None, "gpu_percent": None, "gpu_memory_bytes": None}
@@ -352,7 +334,7 @@ def test_the_machine_is_advised_about_by_notes_that_no_remedy_follows(
         )
         begun = SessionRequested(kind="training", request={}, keyring="", asked_by="me", rules=RULES)
         tell(history, "operator", begun)
-        tell(history, "trainer", claim({"steps_total": 1000, "window": 50, "every_steps": 50}))
+        tell(history, "trainer", claim(1, {"steps_total": 1000, "window": 50, "every_steps": 50}))
         for n, one in enumerate(sums, 1):
             tell(history, "resource_monitor", measured(n, **one))
         for fact in history.facts:
