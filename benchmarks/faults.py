@@ -8,15 +8,17 @@
     by_chance       the same with three remedies drawn from all ladders, at the step at which something was found
     over_random     repaired over by_chance
 
-Each key has `_n` beside it, how many were counted, and all again with `_held` for the tasks and classes that were held
-out when the rules were made. A request counts as faulty when its score on clean rows falls below its healthy twin's by
+Each key has `_n` beside it, how many were counted, and all again with `_held` for the tasks that were held out when the
+rules were made. A request counts as faulty when its score on clean rows falls below its healthy twin's by
 more than the twin's noise over several seeds, and by 0.05 at least; as healthy when it ends as well as its task allows.
 What does not is replaced by the next candidate, by a rule (`benchmarks/faults_cases/classes.py`). Results are kept
 under `--store` by the content that gave them, so that a run goes on where it was interrupted, and rules can be asked
 again without any training.
 
-The held-out half is run with `--held`, which writes `docs/faults-held.json` once and refuses to do so again unless
-`--again` says so.
+The held-out half is run with `--held`. `docs/faults-seal.json` has the digest of its cases, and `--seal` writes there
+that of the rules as they are; `--held` refuses to run with others than these, writes `docs/faults-held-2.json` once,
+and refuses to do so again unless `--again` says so. `docs/faults-held.json` is what the first held-out half told, whose
+cases have been tuned with since.
 """
 
 from __future__ import annotations
@@ -61,7 +63,8 @@ from runtime.jobs.children import Children
 from runtime.node.capabilities import PreparationOrder
 
 ROOT = Path(__file__).parents[1]
-HELD_TABLE = ROOT / "docs" / "faults-held.json"
+HELD_TABLE = ROOT / "docs" / "faults-held-2.json"
+SEAL = ROOT / "docs" / "faults-seal.json"
 AT_ONCE = 2
 SEEDS = 3
 LEAST_NOISE, LEAST_FALL = 0.02, 0.05
@@ -72,7 +75,8 @@ WORKLOAD_FILE = Path(tasks.__file__).with_name("workload.py")
 FORM = 1
 """Raised when the bench itself would now hold a session otherwise."""
 
-PRIORS = {name: math.log(count) for name, count in classes.CLASSES.items()} | {"diabetes": 1.0, "tokens": math.log(16)}
+PRIORS = {name: math.log(count) for name, count in (tasks.CLASSES | tasks.VOCABULARY).items()}
+PRIORS |= {"diabetes": 1.0, "waves": 1.0}
 """The loss of who knows nothing but how many answers there are."""
 
 
@@ -197,6 +201,31 @@ def rules_digest() -> str:
     places = ("agents/data_manager", "agents/trainer", "runtime/diagnosis", "runtime/engine/parts")
     ours = [Path(tasks.__file__).with_name(name) for name in ("trial.py", "kept.py")]
     return _digest([*ours, *(file for place in places for file in (ROOT / place).rglob("*.py"))])
+
+
+def held_digest() -> str:
+    """A digest of all that is held out: requests, rows and code."""
+    every = [one for case in classes.cases() if case.held for one in case.candidates()]
+    well = [classes.healthy(number) for number in range(classes.HEALTHY) if classes.held_healthy(number)]
+    asked = json.dumps([[asdict(one) for one in every], [[asdict(one) for one in each] for _, each in well]])
+    return f"{hashlib.sha256(asked.encode()).hexdigest()[:16]} {_digest([Path(tasks.__file__), WORKLOAD_FILE])}"
+
+
+def judges_digest() -> str:
+    """A digest of the code that says what is wrong with a session."""
+    ours = [ROOT / "runtime" / "diagnosis" / "evidence.py", ROOT / "runtime" / "engine" / "sensors.py"]
+    places = (ROOT / "runtime" / "diagnosis" / "rules", ROOT / "agents" / "data_manager")
+    return _digest([*ours, *(file for place in places for file in place.rglob("*.py"))])
+
+
+def unsealed() -> str:
+    """Why the held-out half may not be run now; nothing when it may."""
+    seal = json.loads(SEAL.read_text())
+    if seal["held"] != held_digest():
+        return f"the held-out cases are not those that {SEAL} names: {held_digest()} instead of {seal['held']}"
+    if seal.get("rules") != judges_digest():
+        return f"the rules are not those that {SEAL} names: {judges_digest()} instead of {seal.get('rules')}; --seal"
+    return ""
 
 
 def _digest(files: Iterable[Path]) -> str:
@@ -411,7 +440,8 @@ def write_tables(asked: argparse.Namespace, found: Verdicts) -> dict[str, float]
     if asked.table:
         asked.table.write_text(f"{json.dumps(figures, indent=1)}\n\n{found.table()}\n")
     if asked.held:
-        told = {"commit": commit(), "options": sys.argv[1:], "figures": figures, "table": found.table().splitlines()}
+        about = {"commit": commit(), "options": sys.argv[1:], "rules": judges_digest()}
+        told = {**about, "figures": figures, "table": found.table().splitlines()}
         HELD_TABLE.write_text(json.dumps(told, indent=1) + "\n")
     return figures
 
@@ -425,12 +455,18 @@ async def main() -> None:
     options.add_argument("--at-once", type=int, default=AT_ONCE, help="sessions that are held at once, one thread each")
     options.add_argument("--held", action="store_true", help="run the half that was held out instead")
     options.add_argument("--again", action="store_true", help="run the held-out half although it was run before")
+    options.add_argument("--seal", action="store_true", help="say that the rules are final as they are, and end")
     options.add_argument("--only", nargs="*", default=[], help="only cases with such a word in their names")
     options.add_argument("--share", type=float, default=1.0, help="a fixed sample of so large a share")
     options.add_argument("--repairs", type=int, help="for how many faults to try what is proposed (all; quick: 4)")
     options.add_argument("--live", action="store_true", help=f"also run {LIVE} cases in a swarm, and compare decisions")
     options.add_argument("--table", type=Path, help="write confusion, misses and false alarms to this file")
     asked = options.parse_args()
+    if asked.seal:
+        SEAL.write_text(json.dumps({"held": held_digest(), "rules": judges_digest()}, indent=1) + "\n")
+        return
+    if asked.held and (why := unsealed()):
+        sys.exit(why)
     if asked.held and HELD_TABLE.exists() and not asked.again:
         sys.exit(f"{HELD_TABLE} is there: the held-out half was run once. Give --again to run it although it was seen.")
     cases, numbers = chosen(asked, held=asked.held)

@@ -37,11 +37,14 @@ class FaultBench(Workload):
     """Fully connected layers for classes or numbers."""
 
     class Options(BaseModel):
-        """`twice` squashes answers so often before the loss does; `loss` is what is minimised."""
+        """`twice` squashes answers so often before the loss does, `by` what; `loss` is what is minimised."""
 
         hidden: list[int] = [48, 48]
         twice: int = 0
-        loss: Literal["right", "index", "shifted", "negative", "raw_target", "cubed", "log_ratio"] = "right"
+        by: Literal["usual", "sigmoid"] = "usual"
+        loss: Literal[
+            "right", "index", "shifted", "negative", "raw_target", "cubed", "log_ratio", "entropy", "mean"
+        ] = "right"
 
     def build(self, o: Any, facts: Any) -> nn.Module:
         width = 1
@@ -53,7 +56,8 @@ class FaultBench(Workload):
             width = wanted
         layers.append(nn.Linear(width, facts.outputs))
         classes = facts.task == "classification"
-        layers += [nn.Softmax(1) if classes else nn.ReLU() for _ in range(o.twice)]
+        usual = nn.Softmax(1) if classes else nn.ReLU()
+        layers += [usual if o.by == "usual" else nn.Sigmoid() for _ in range(o.twice)]
         model = nn.Sequential(*layers)
         model.kind, model.classes = o.loss, classes
         model.target = (facts.target_mean, facts.target_scale)
@@ -71,6 +75,8 @@ class FaultBench(Workload):
                 return functional.cross_entropy(answers, (y + 1) % answers.shape[1])
             case "negative":
                 return -functional.cross_entropy(answers, y).clamp(max=20.0)
+            case "entropy":
+                return -(answers.softmax(1) * answers.log_softmax(1)).sum(1).mean()
         return functional.cross_entropy(answers, y)
 
     def predict(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
@@ -87,6 +93,8 @@ def _of_numbers(answers: Tensor, y: Tensor, model: nn.Module) -> Tensor:
     match model.kind:
         case "raw_target":
             return functional.mse_loss(answers, y)
+        case "mean":
+            return (answers.mean() - wanted.mean()).square()
         case "cubed":
             return ((answers - wanted) ** 3).mean().clamp(min=-20.0)
         case "log_ratio":
