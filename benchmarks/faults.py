@@ -15,6 +15,9 @@ What does not is replaced by the next candidate, by a rule (`benchmarks/faults_c
 under `--store` by the content that gave them, so that a run goes on where it was interrupted, and rules can be asked
 again without any training.
 
+What the ladders did is counted by problem and remedy. `--record` writes it to `docs/faults.json`, with everything else,
+and adds the counts of `docs/faults*.json` up in the table from which `swarm diagnose` tells what a remedy is worth.
+
 The held-out half is run with `--held`. `docs/faults-seal.json` has the digest of its cases, and `--seal` writes there
 that of the rules as they are; `--held` refuses to run with others than these, writes `docs/faults-held-2.json` once,
 and refuses to do so again unless `--again` says so. `docs/faults-held.json` is what the first held-out half told, whose
@@ -51,19 +54,20 @@ from benchmarks.faults_cases import classes, tasks
 from benchmarks.faults_cases.classes import Asked, Case, with_seed
 from benchmarks.faults_cases.kept import folded_again, priority
 from benchmarks.faults_cases.live import decided_live
-from benchmarks.faults_cases.repairs import Goal, Repair, by_chance, by_ladder
+from benchmarks.faults_cases.repairs import Counts, Goal, Repair, added, by_chance, by_ladder, counted_tries
 from benchmarks.faults_cases.tasks import SCORES, Rows
 from benchmarks.faults_cases.trial import Forced, Trial, hold
 from benchmarks.report import commit, parser, report
 from contracts.data_manager import DatasetPrepared
 from contracts.trainer import ControlEvaluated, TrainingClaimed, WindowRecorded
+from runtime.diagnosis.health import EXPECTED
 from runtime.engine.loop import ENGINE_BITS
 from runtime.home.workloads import inspect_file
 from runtime.jobs.children import Children
 from runtime.node.capabilities import PreparationOrder
 
 ROOT = Path(__file__).parents[1]
-HELD_TABLE = ROOT / "docs" / "faults-held-2.json"
+TABLE, HELD_TABLE = ROOT / "docs" / "faults.json", ROOT / "docs" / "faults-held-2.json"
 SEAL = ROOT / "docs" / "faults-seal.json"
 AT_ONCE = 2
 SEEDS = 3
@@ -87,6 +91,7 @@ class Bench:
     children: Children
     store: Path
     code: str
+    rules: str
     turns: asyncio.Semaphore
     datasets: dict[str, asyncio.Future[DatasetPrepared]] = field(default_factory=dict)
     sessions: dict[str, asyncio.Future[dict[str, Any]]] = field(default_factory=dict)
@@ -122,7 +127,7 @@ class Bench:
         about: dict[str, Any] = {"asked": asdict(asked), "code": self.code}
         if mode != "observe":
             about |= {"mode": mode, "approved": approved, "forced": [asdict(one) for one in forced]}
-            about |= {"rules": rules_digest()} if mode == "fix" else {}
+            about |= {"rules": self.rules} if mode == "fix" else {}
         key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
         if key not in self.sessions:
             self.sessions[key] = asyncio.ensure_future(self._kept(key, asked, mode, approved, forced))
@@ -333,6 +338,11 @@ class Verdicts:
             figures[f"{name}{ending}_n"] = whole
         return figures
 
+    @property
+    def counts(self) -> Counts:
+        """What the ladders did, by problem and remedy."""
+        return counted_tries(ours for ours, _ in self.repairs.values())
+
     def table(self) -> str:
         """Confusion, misses and false alarms as text."""
         lines = ["class -> first finding (how often)"]
@@ -358,7 +368,7 @@ class Verdicts:
         lines += ["", "repaired (by the ladder; by chance):"] if self.repairs else []
         for id, repairs in self.repairs.items():
             ours, theirs = ("yes" if one.reached else "NO" for one in repairs)
-            lines.append(f"  {id:32} {ours:4}{theirs:4}{'; '.join(repairs[0].tried)}")
+            lines.append(f"  {id:32} {ours:4}{theirs:4}{'; '.join(map(str, repairs[0].tried))}")
         if self.none_fell:
             lines += ["", f"no candidate fell: {', '.join(self.none_fell)}"]
         if self.none_healthy:
@@ -435,15 +445,25 @@ async def differing_live(bench: Bench, found: Verdicts) -> tuple[list[str], int]
 
 
 def write_tables(asked: argparse.Namespace, found: Verdicts) -> dict[str, float]:
-    """Write what is known by now to the files that were asked for, and for the held-out half to its own."""
+    """Write what is known by now to the files that were asked for, and for the held-out half to its own.
+
+    What the product tells of each remedy is what the tables of record have counted.
+    """
     figures = found.figures("_held" if asked.held else "")
     if asked.table:
         asked.table.write_text(f"{json.dumps(figures, indent=1)}\n\n{found.table()}\n")
-    if asked.held:
-        about = {"commit": commit(), "options": sys.argv[1:], "rules": judges_digest()}
-        told = {**about, "figures": figures, "table": found.table().splitlines()}
-        HELD_TABLE.write_text(json.dumps(told, indent=1) + "\n")
+    if asked.held or asked.record:
+        told: dict[str, Any] = {"commit": commit(), "options": sys.argv[1:], "rules": judges_digest()}
+        told |= {"figures": figures, "counts": found.counts, "table": found.table().splitlines()}
+        (HELD_TABLE if asked.held else TABLE).write_text(json.dumps(told, indent=1) + "\n")
+        EXPECTED.write_text(gains_of_record())
     return figures
+
+
+def gains_of_record() -> str:
+    """What `swarm diagnose` tells of each remedy, as JSON: the counts of all tables of record, added up."""
+    tables = [json.loads(file.read_bytes()) for file in sorted(TABLE.parent.glob("faults*.json"))]
+    return json.dumps(added([one["counts"] for one in tables if "counts" in one]), indent=1) + "\n"
 
 
 async def main() -> None:
@@ -454,6 +474,7 @@ async def main() -> None:
     )
     options.add_argument("--at-once", type=int, default=AT_ONCE, help="sessions that are held at once, one thread each")
     options.add_argument("--held", action="store_true", help="run the half that was held out instead")
+    options.add_argument("--record", action="store_true", help="write docs/faults.json, and the product's table")
     options.add_argument("--again", action="store_true", help="run the held-out half although it was run before")
     options.add_argument("--seal", action="store_true", help="say that the rules are final as they are, and end")
     options.add_argument("--only", nargs="*", default=[], help="only cases with such a word in their names")
@@ -471,7 +492,7 @@ async def main() -> None:
         sys.exit(f"{HELD_TABLE} is there: the held-out half was run once. Give --again to run it although it was seen.")
     cases, numbers = chosen(asked, held=asked.held)
     children, begun = Children(), time.monotonic()
-    bench = Bench(children, asked.store, code_digest(), asyncio.Semaphore(asked.at_once))
+    bench = Bench(children, asked.store, code_digest(), rules_digest(), asyncio.Semaphore(asked.at_once))
     try:
         found = await verdicts(bench, cases, numbers)
         write_tables(asked, found)

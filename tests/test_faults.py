@@ -12,8 +12,11 @@ import pytest
 
 from benchmarks import faults
 from benchmarks.faults_cases.classes import FAULTS, HEALTHY, cases, healthy, held_healthy
+from benchmarks.faults_cases.repairs import Repair, Try, counted_tries
 from benchmarks.faults_cases.tasks import HELD_TASKS, ONCE_HELD_TASKS, TASKS, form
 from contracts.request import read_request
+from runtime.diagnosis.health import EXPECTED
+from runtime.diagnosis.remedies import LADDERS
 
 
 def test_cases_of_tasks_that_no_rule_was_made_with_are_held_out_as_they_were_before() -> None:
@@ -42,6 +45,26 @@ def test_every_candidate_is_a_request_and_the_same_one_each_time() -> None:
     for asked in every:
         alike = form(asked.rows.task) if form(asked.rows.task) in ("diabetes", "tokens") else "digits"
         read_request({**asked.request, "data": {"source": alike}})
+
+
+def test_what_the_product_tells_of_a_remedy_is_what_the_tables_of_record_have_counted() -> None:
+    told = EXPECTED.read_text()
+    assert told == faults.gains_of_record(), "a table has changed: python benchmarks/faults.py --record"
+    for rule, remedies in json.loads(told).items():
+        assert set(remedies) <= {rung.name for rung in LADDERS[rule]}, rule
+        assert all(0 <= reached <= tried for reached, tried in remedies.values())
+
+
+def test_a_remedy_is_counted_once_in_each_training_and_reached_the_twin_when_it_was_the_last() -> None:
+    slower, wider = Try("oscillation", "lower_rate", {}), Try("underfitting", "more_capacity", {})
+    repairs = [
+        Repair((slower, slower), reached=True),
+        Repair((slower, wider), reached=True),
+        Repair((slower, Try("", "", {}), wider), reached=False),
+        Repair((wider,), reached=True),
+        Repair((), reached=False),
+    ]
+    assert counted_tries(repairs) == {"oscillation": {"lower_rate": [1, 3]}, "underfitting": {"more_capacity": [2, 3]}}
 
 
 def test_the_held_out_half_is_run_once_and_with_the_rules_that_were_sealed(

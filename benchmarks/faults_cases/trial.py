@@ -36,6 +36,7 @@ from contracts.trainer import (
     TrainingFailed,
     WindowRecorded,
 )
+from runtime.diagnosis.health import diagnose
 from runtime.home.workloads import WorkloadEntry
 from runtime.jobs.job import Seal, job, torch_profile
 from runtime.log.session_log import SessionLog
@@ -76,15 +77,15 @@ class Trial:
 class Held:
     """What came of it: the session's events, what was found and done, and how good the model is on clean rows.
 
-    `applied` are the remedies that took effect, `another` those that ask for another training, that of the first
-    finding by priority first.
+    `applied` are the remedies that took effect, each with its `rule`, its `remedy` and what it `set`. `following` is
+    what `swarm diagnose` changes in the next request, with what took effect; None when it has no next request.
     """
 
     bodies: Sequence[tuple[str, str]]
     found: Sequence[Mapping[str, Any]]
     decisions: Sequence[str]
-    applied: Sequence[str]
-    another: Sequence[Mapping[str, Any]]
+    applied: Sequence[Mapping[str, Any]]
+    following: Mapping[str, Any] | None
     score: float
     skill: float
     ended: str
@@ -106,8 +107,8 @@ def hold(trial: Trial) -> Held:
         session.bodies,
         found_in(session.log),
         decisions_in(session.log),
-        [f"{one.by}: {dict(one.changes)}" for _, one in state.training.applied],
-        session.another(),
+        session.applied(),
+        session.following(),
         score,
         skill,
         state.outcome.wire if state.outcome else "",
@@ -219,12 +220,22 @@ class Session:
             )
             self.say("diagnostician", proposal, cause=fact.id)
 
-    def another(self) -> list[dict[str, Any]]:
-        """The other trainings that were proposed, once each, in the order of the findings that proposed them."""
-        made = [one for _, one in self.log.state.training.proposals if one.set]
-        places = {one["rule"]: place for place, one in enumerate(sorted(found_in(self.log), key=priority))}
-        told = sorted(made, key=lambda one: places.get(one.rule, len(places)))
-        return [{"rule": one.rule, "remedy": one.remedy, "set": dict(one.set)} for one in told]
+    def applied(self) -> list[dict[str, Any]]:
+        """The remedies that took effect, in their order."""
+        training = self.log.state.training
+        made = dict(training.proposals)
+        return [
+            {"rule": one.by, "remedy": made[one.proposal].remedy, "set": dict(one.changes)}
+            for _, one in training.applied
+        ]
+
+    def following(self) -> dict[str, Any] | None:
+        """What the next request changes, as `swarm diagnose` writes it."""
+        following = diagnose(self.log.state, self.log.facts)["next"]
+        if following is None:
+            return None
+        values = {line["path"]: line["after"] for line in following["changes"]}
+        return {"rule": following["rule"], "remedy": following["remedy"], "set": values}
 
     # The trainer
 

@@ -5,9 +5,12 @@ rules of today find in the same facts, by the diagnostician's fold in the mode `
 mode was, and whichever rules there were when it began.
 """
 
+import functools
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from typing_extensions import TypedDict
@@ -24,13 +27,26 @@ from runtime.diagnosis.evidence import Evidence, Remedy, RuleFinding
 from runtime.diagnosis.fold import DiagnosisState
 from runtime.diagnosis.remedies import LADDERS, Rung, Trouble
 from runtime.engine.plain_kinds import read_levers
+from runtime.statistics.resampling import share_of
 
 Figure = float | str | None
 """A number; a word for one that is not finite."""
 
 
+class ExpectedGain(TypedDict):
+    """Of the bench's faulty trainings in which a remedy was tried for a problem, in how many it was the last.
+
+    That is, the training reached its healthy twin with it; `low` and `high` bound the share with a confidence of 90 %.
+    """
+
+    reached: int
+    tried: int
+    low: float
+    high: float
+
+
 class RungLine(TypedDict):
-    """One remedy of a problem's ladder, how it is rated, and how often it took effect."""
+    """One remedy of a problem's ladder, how it is rated, how often it took effect, and what the bench had from it."""
 
     remedy: str
     words: str
@@ -39,6 +55,7 @@ class RungLine(TypedDict):
     risk: int
     by_itself: bool
     taken: int
+    expected: ExpectedGain | None
 
 
 class FindingLine(TypedDict):
@@ -92,6 +109,7 @@ class NextRequest(TypedDict):
 
     rule: str
     remedy: str
+    expected: ExpectedGain | None
     changes: list[OptionLine]
     notes: list[str]
     request: dict[str, object]
@@ -123,7 +141,7 @@ def diagnose(session: SessionState, facts: Iterable[Fact]) -> DiagnosisAnswer:
     taken = [(line["rule"], line["remedy"]) for line in tried if line["decision"] == "took effect" or line["begun"]]
     for line in findings:
         ladder = LADDERS.get(line["rule"], ())
-        line["ladder"] = [_rung_line(rung, taken.count((line["rule"], rung.name))) for rung in ladder]
+        line["ladder"] = [_rung_line(rung, line["rule"], taken.count((line["rule"], rung.name))) for rung in ladder]
     following, no_next = _next(session, seen, findings, taken)
     return {
         "session": session.id,
@@ -211,7 +229,26 @@ def _finding_line(session: SessionState, told: ProblemDiagnosed, *, said: bool) 
     }
 
 
-def _rung_line(rung: Rung, taken: int) -> RungLine:
+EXPECTED = Path(__file__).with_name("expected_gain.json")
+"""By problem and remedy, in how many trainings of the bench it was the last that was tried, and in how many tried."""
+
+
+@functools.cache
+def _counted_gains(file: Path) -> Mapping[str, Mapping[str, Sequence[int]]]:
+    counts: Mapping[str, Mapping[str, Sequence[int]]] = json.loads(file.read_bytes())
+    return counts
+
+
+def expected_gain(rule: str, remedy: str) -> ExpectedGain | None:
+    """What the bench of faults had from a remedy for a problem; None where it was never tried."""
+    reached, tried = _counted_gains(EXPECTED).get(rule, {}).get(remedy, (0, 0))
+    if not tried:
+        return None
+    _, low, high = share_of(reached, tried)
+    return {"reached": reached, "tried": tried, "low": low, "high": high}
+
+
+def _rung_line(rung: Rung, rule: str, taken: int) -> RungLine:
     return {
         "remedy": rung.name,
         "words": rung.words,
@@ -220,6 +257,7 @@ def _rung_line(rung: Rung, taken: int) -> RungLine:
         "risk": rung.risk,
         "by_itself": rung.automatic,
         "taken": taken,
+        "expected": expected_gain(rule, rung.name),
     }
 
 
@@ -311,9 +349,13 @@ def _next(
                 continue
             more = [_option(request, path, value, why) for path, value in values.items()]
             changed = [*changes, *more]
-            return NextRequest(rule=line["rule"], remedy=rung.name, changes=changed, notes=notes, request=following), ""
+            expected = expected_gain(line["rule"], rung.name)
+            made = NextRequest(
+                rule=line["rule"], remedy=rung.name, expected=expected, changes=changed, notes=notes, request=following
+            )
+            return made, ""
     if changes and not open_ones:
-        return NextRequest(rule="", remedy="", changes=changes, notes=notes, request=request), ""
+        return NextRequest(rule="", remedy="", expected=None, changes=changes, notes=notes, request=request), ""
     if open_ones:
         rules = ", ".join(dict.fromkeys(line["rule"] for line in open_ones))
         return None, f"No remedy is left that a request can say for {rules}."

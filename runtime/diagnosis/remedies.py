@@ -218,6 +218,8 @@ def _usual_weights(trouble: Trouble) -> Changes | None:
 
 def _smooth(trouble: Trouble) -> Changes | None:
     loss = trouble.asked("loss").get("type")
+    if trouble.asked("model").get("architecture") == "workload":
+        return None
     if loss == "auto" and trouble.seen.task.kind == "classification":
         return {"loss": {"type": "cross_entropy", "label_smoothing": 0.1}}
     return {"loss.label_smoothing": 0.1} if loss == "cross_entropy" else None

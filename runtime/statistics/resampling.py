@@ -1,4 +1,7 @@
-"""How far a figure of a few values can be trusted, and whether paired differences could be chance: by resampling."""
+"""How far a figure of a few values can be trusted, and whether paired differences could be chance: by resampling.
+
+A share of a few trials has an interval in closed form.
+"""
 
 import itertools
 import math
@@ -48,6 +51,20 @@ def bootstrap(
 
     outside = (1 - confidence) / 2
     return ConfidenceInterval(estimate, bound(outside), bound(1 - outside))
+
+
+def share_of(part: int, whole: int, *, confidence: float = 0.9) -> ConfidenceInterval:
+    """A share of so many trials with Wilson's interval (1927), which is right for few trials and for none or all.
+
+    Raises `InvalidInput` for no trials, and for a part that is no part of them.
+    """
+    if not 0 <= part <= whole or whole < 1:
+        raise InvalidInput(f"{part} of {whole} is no share.", cure="Count one trial or more.")
+    z = NORMAL.inv_cdf((1 + confidence) / 2)
+    share, spread = part / whole, z * z / whole
+    middle = (share + spread / 2) / (1 + spread)
+    half = math.sqrt(spread * share * (1 - share) + spread * spread / 4) / (1 + spread)
+    return ConfidenceInterval(share, max(0.0, middle - half), min(1.0, middle + half))
 
 
 def jackknife_acceleration(values: Sequence[float], statistic: Statistic) -> float:

@@ -15,6 +15,7 @@ from contracts.trainer import InterventionApplied, WindowRecorded
 from runtime.api import request_file
 from runtime.audit.log_check import make_bundle
 from runtime.cli.main import swarm
+from runtime.diagnosis import health
 from runtime.engine.dataset import Dataset, write
 from runtime.engine.facts import describe
 from runtime.log.archive import Archive
@@ -150,6 +151,33 @@ def test_the_next_request_is_read_and_trains_better(recorded: RecordedHome, digi
     assert state.evidence.evaluations[-1].values["val_accuracy"] > 0.8
     assert "exists" in command(recorded, session, "-o", file, code=6)
     assert "not a .yaml" in command(recorded, session, "-o", tmp_path / "next.json", code=2)
+
+
+def test_what_the_bench_had_from_a_remedy_stands_beside_it_and_nothing_where_it_was_never_tried(
+    recorded: RecordedHome, unjudged: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    counts = tmp_path / "gain.json"
+    counts.write_text(json.dumps({"non_finite": {"lower_rate": [7, 9], "clip": [0, 0]}}))
+    monkeypatch.setattr(health, "EXPECTED", counts)
+    found = stigmergy.diagnose(unjudged, home=recorded.home.root)
+    rungs = {rung["remedy"]: rung["expected"] for rung in found["findings"][0]["ladder"]}
+    assert rungs["clip"] is rungs["warm_up"] is None
+    gain = rungs["lower_rate"]
+    assert gain is not None
+    assert (gain["reached"], gain["tried"]) == (7, 9)
+    assert gain["low"] < 7 / 9 < gain["high"]
+    following = found["next"]
+    assert following is not None
+    assert (following["remedy"], following["expected"]) == ("lower_rate", gain)
+    words = f"7 of 9 cases ({gain['low']:.0%} to {gain['high']:.0%})"
+    command(recorded, unjudged, "--out", tmp_path / "page.html", "-o", tmp_path / "next.yaml")
+    for page in (command(recorded, unjudged), (tmp_path / "page.html").read_text()):
+        assert words in " ".join(page.split())
+    sentence = f"# In the bench of faults lower_rate reached the healthy twin in {words}."
+    assert sentence in (tmp_path / "next.yaml").read_text()
+    monkeypatch.setattr(health, "EXPECTED", tmp_path / "empty.json")
+    (tmp_path / "empty.json").write_text("{}")
+    assert "cases" not in command(recorded, unjudged)
 
 
 def test_what_took_effect_stays_in_the_next_request_and_the_rung_is_not_tried_again(

@@ -7,9 +7,10 @@ import random
 from statistics import mean, median
 
 import pytest
+from scipy.stats import binomtest
 
 from contracts.errors import InvalidInput
-from runtime.statistics.resampling import bootstrap, holm, jackknife_acceleration, sign_flip
+from runtime.statistics.resampling import bootstrap, holm, jackknife_acceleration, share_of, sign_flip
 
 SPATIAL = [48, 36, 20, 29, 42, 42, 20, 42, 22, 41, 45, 14, 6, 0, 33, 28, 34, 4, 32, 24, 47, 41, 24, 26, 30, 41]
 """The test data of Efron and Tibshirani, An Introduction to the Bootstrap (1993), table 14.1, column A."""
@@ -49,6 +50,16 @@ def test_an_interval_is_the_same_again_and_holds_what_it_should():
 def test_what_has_no_interval_is_refused(asked):
     with pytest.raises(InvalidInput):
         bootstrap(**{"values": [1.0, 2.0], "statistic": mean, **asked})
+
+
+@pytest.mark.parametrize(("part", "whole"), [(7, 9), (0, 10), (12, 12), (1, 2)])
+def test_a_share_has_the_interval_of_wilson(part: int, whole: int):
+    found = share_of(part, whole, confidence=0.95)
+    wilson = binomtest(part, whole).proportion_ci(0.95, method="wilson")
+    assert found == pytest.approx((part / whole, wilson.low, wilson.high))
+    for nothing in ((1, 0), (3, 2), (-1, 2)):
+        with pytest.raises(InvalidInput, match="is no share"):
+            share_of(*nothing)
 
 
 def test_signs_are_flipped_as_fisher_did():
