@@ -351,6 +351,27 @@ class BirthAudited(Event, lane=TRAINER, wire="birth.audited"):
     suspects: list[str] = Field(default_factory=list)
 
 
+MOST_FIELDS = 32
+"""Values that are named of a window that came out otherwise."""
+
+
+class WindowRechecked(Event, lane=TRAINER, wire="window.rechecked"):
+    """A second process computed a window again while its session trained, because `training.recheck` asks for it.
+
+    `recorded` and `computed` are digests of everything that the two processes gave: the window, its evaluation, and all
+    state after it. `fields` names what differs, as `EVENT.FIELD` or `state.TENSOR`; none when all is the same.
+    `upheld` is whether the record stands: after a difference, whether a third process gave what was recorded.
+    """
+
+    segment: int
+    first: int
+    last: int
+    recorded: Hex64
+    computed: Hex64
+    fields: list[str] = Field(default_factory=list, max_length=MOST_FIELDS)
+    upheld: bool = True
+
+
 class AttemptBisected(Event, lane=TRAINER, wire="attempt.bisected"):
     """The training rows that made a window's loss or gradient not finite, found by halves in a child of its own.
 

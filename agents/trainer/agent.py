@@ -28,6 +28,7 @@ Sayings = (
     | events.WindowsReproduced
     | events.DivergenceFound
     | events.BirthAudited
+    | events.WindowRechecked
     | events.AttemptBisected
     | events.InterventionApplied
     | events.InterventionDeclined

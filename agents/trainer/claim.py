@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from agents.trainer.decisions import starting_point
 from agents.trainer.jobs import AttemptTask, Repetitions, StateFile
 from agents.trainer.machine import MachineProbe
-from agents.trainer.repeatability import missing_repetitions
+from agents.trainer.repeatability import missing_repetitions, rechecked_until
 from contracts.data_manager import DatasetPrepared
 from contracts.errors import Fenced, NotFound, NotVerified
 from contracts.session import Checkpoint, SessionState
@@ -178,7 +178,9 @@ class SessionClaim:
 
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint that an attempt may begin from, as far as is known of their bytes."""
-        return starting_point(self.now, self.unusable, self._before if missing_repetitions(self.now) else None)
+        until, owed = rechecked_until(self._wakeup.history.facts, self.now)
+        before = [self._before] if missing_repetitions(self.now) and self._before is not None else []
+        return starting_point(self.now, self.unusable, min([*before, *([until + 1] if owed else [])], default=None))
 
     def begin_before(self, step: int) -> None:
         """Let attempts start from checkpoints before this step while a repetition of user code is owed."""
@@ -201,6 +203,9 @@ class SessionClaim:
     async def task(self) -> tuple[AttemptTask, Checkpoint | None]:
         """What a training child is given, and the checkpoint at which it begins."""
         start = await self._start()
+        for stale in (self._context.home.root / "work" / self._wakeup.history.id).glob("birth-*"):
+            # Staged for a repetition by a child that died.
+            stale.unlink(missing_ok=True)
         task = await self._task_from(start)
         self._verified = True
         return task, start
@@ -218,8 +223,9 @@ class SessionClaim:
         state, workloads = await self._state(start), await self._workloads()
         on_path = [seen for seen in session.training.evaluations if seen.step <= upto]
         evaluations = [*inherited.evaluations, *((seen.step, seen.values[seen.metric]) for seen in on_path)]
-        repetitions = sorted(missing_repetitions(session))
-        folder = self._context.home.work(self._wakeup.history.id) if repetitions else Path()
+        births, until = sorted(missing_repetitions(session)), rechecked_until(self._wakeup.history.facts, session)[0]
+        repeats = births or session.request["training"].get("recheck", 0)
+        folder = self._context.home.work(self._wakeup.history.id) if repeats else Path()
         return AttemptTask(
             plan=plan_of(session, inherited),
             seal=Seal(resolved["threads"], resolved["profile"]),
@@ -231,7 +237,7 @@ class SessionClaim:
             initial=session.training.claim.initial,
             evaluations=evaluations,
             workloads=workloads,
-            repetitions=Repetitions(repetitions, folder, f"birth-{self.epoch}"),
+            repetitions=Repetitions(births, folder, f"birth-{self.epoch}", until),
         )
 
     async def _state(self, start: Checkpoint | None) -> StateFile | None:

@@ -1,32 +1,39 @@
-"""Whether what is computed again equals what was computed: against the log, and user code against a fresh child.
+"""Whether what is computed again equals what was computed: against the log, and against a fresh child.
 
 `RecordedPath` is why nothing is recorded twice when a trainer dies between an append and its acknowledgement: the next
 attempt begins at a checkpoint, and every window that the log has is compared here and not appended again.
-`RepeatabilityCheck` has fresh children repeat what a training child of user code has computed. What is owed follows
-from the fold, so the trainer that takes a session over repeats what has no recorded verdict yet.
+`RepeatabilityCheck` has fresh children repeat what a training child has computed: the first windows of user code
+(births), and every n-th window where `training.recheck` asks for it. What is owed follows from the log, so the trainer
+that takes a session over repeats what has no recorded verdict yet.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self
 
-from agents.trainer.jobs import AttemptTask, RepetitionTask, StagedWindow, repeat_window
+import orjson
+from blake3 import blake3
+
+from agents.trainer.decisions import starting_point
+from agents.trainer.jobs import AttemptTask, RepetitionTask, StagedWindow, WindowAccount, repeat_window
 from contracts import trainer as events
 from contracts.envelope import Fact
 from contracts.errors import ChildDied, NotRepeatable, SwarmError
 from contracts.event import Event
+from contracts.request.training import is_rechecked
 from contracts.session import SessionState
-from runtime.engine.report import StepTrace, compare_traces
+from runtime.engine.report import compare_traces
 from runtime.node.agent_context import Wakeup
 from runtime.replay.comparison import INCIDENTAL
 
 TRIES = 3
 """Children that may die over one repetition before the session fails."""
 
-Verdict = tuple[events.BirthAudited | events.TrainingFailed, ...]
+Verdict = tuple[events.BirthAudited | events.WindowRechecked | events.DivergenceFound | events.TrainingFailed, ...]
 
 
 @dataclass
@@ -97,6 +104,22 @@ def is_workload(session: SessionState) -> bool:
     return bool(session.request["model"]["architecture"] == "workload")
 
 
+def rechecked_until(facts: Iterable[Fact], session: SessionState) -> tuple[int, bool]:
+    """Up to which step each window that is to be rechecked has its verdict, and whether a recorded one has none."""
+    claim, every = session.training.claim, int(session.request["training"].get("recheck", 0))
+    if claim is None or not every:
+        return 0, False
+    due, done = list[tuple[int, int]](), set[tuple[int, int]]()
+    for fact in facts:
+        event = fact.event
+        if isinstance(event, events.WindowRechecked):
+            done.add((event.segment, event.first))
+        elif isinstance(event, events.WindowRecorded) and session.training.on_path(event.segment, event.last):
+            due += [(event.segment, event.first)] if is_rechecked(every, claim.resolved["window"], event.first) else []
+    owed = [first for segment, first in due if (segment, first) not in done]
+    return (min(owed), True) if owed else (max((first for _, first in due), default=-1) + 1, False)
+
+
 def missing_repetitions(session: SessionState) -> set[str]:
     """The repetitions that the log still lacks: "window" and "evaluation" for user code, none for built-in models."""
     if not is_workload(session):
@@ -106,13 +129,18 @@ def missing_repetitions(session: SessionState) -> set[str]:
 
 
 class RepeatabilityCheck:
-    """The repetitions of one attempt; those that run end with it. `arrived` is called when one has its verdict."""
+    """The repetitions of one attempt, one after the other; the one that runs ends with it.
+
+    `arrived` is called when one has its verdict.
+    """
 
     def __init__(self, wakeup: Wakeup, task: AttemptTask, arrived: Callable[[], None]) -> None:
         self._wakeup = wakeup
         self._task = task
         self._arrived = arrived
+        self._turn = asyncio.Lock()
         self._running: list[asyncio.Task[Verdict]] = []
+        self._roots: dict[tuple[int, int], str] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -134,27 +162,41 @@ class RepeatabilityCheck:
         task.add_done_callback(lambda _: self._arrived())
         self._running.append(task)
 
-    def verdicts(self) -> Verdict:
-        """The events for repetitions that were compared since the last call; each is returned once."""
+    def verdicts(self) -> list[Verdict]:
+        """For each repetition that was compared since the last call, its events; each is returned once."""
         done = [task for task in self._running if task.done()]
         self._running = [task for task in self._running if task not in done]
-        return tuple(event for task in done for event in task.result())
+        return [task.result() for task in done]
+
+    def checkpoint_difference(self, written: events.CheckpointWritten) -> events.DivergenceFound | None:
+        """Where a checkpoint is not the state that two processes had at its step; None where none was rechecked."""
+        root = self._roots.get((written.segment, written.step), written.state_root)
+        if root == written.state_root:
+            return None
+        return events.DivergenceFound(
+            segment=written.segment,
+            first=written.step,
+            last=written.step,
+            field=f"{written.wire}.state_root",
+            recorded=written.state_root,
+            computed=root,
+        )
 
     async def _repeat(self, told: StagedWindow) -> Verdict:
-        """Repeat, and compare here, where no code of the user's has ever run; a death may be an accident."""
+        """Repeat, and compare here, where no code of the user's has ever run."""
         try:
-            for tries in range(1, TRIES + 1):
-                try:
-                    again = await self._ask(told)
-                    break
-                except ChildDied:
-                    if tries == TRIES:
-                        raise
-            differing = compare_traces(told.trace, again)
+            async with self._turn:
+                again = await self._computed(told)
+                born = self._birth(told, again) if told.birth else ()
+                return (*born, *(await self._recheck(told, again) if told.recheck else ()))
         except SwarmError as error:
-            return (_failure(told, error.as_json(), error.path),)
+            cure = f"{error.cure} Or leave training.recheck out." if told.recheck else error.cure
+            return (_failure(told, {**error.as_json(), "cure": cure}, error.path),)
         finally:
             told.staged.unlink(missing_ok=True)
+
+    def _birth(self, told: StagedWindow, again: WindowAccount) -> Verdict:
+        differing = compare_traces(told.lived.trace, again.trace)
         verdict = events.BirthAudited(
             segment=told.segment,
             first=told.first,
@@ -166,7 +208,55 @@ class RepeatabilityCheck:
         )
         return (verdict, _failure(told, differing.error().as_json())) if differing else (verdict,)
 
-    async def _ask(self, told: StagedWindow) -> StepTrace:
+    async def _recheck(self, told: StagedWindow, again: WindowAccount) -> Verdict:
+        """Which of the two was wrong, if they differ, says a third process; a record that it upholds stands."""
+        said, found = _values(told.lived), _values(again)
+        fields = [name for name in said.keys() | found.keys() if said.get(name) != found.get(name)]
+        fields.sort(key=lambda name: (name.startswith("state."), name))
+        upheld = not fields or _values(await self._computed(told)) == said
+        verdict = events.WindowRechecked(
+            segment=told.segment,
+            first=told.first,
+            last=told.last,
+            recorded=_digest(said),
+            computed=_digest(found),
+            fields=fields[: events.MOST_FIELDS],
+            upheld=upheld,
+        )
+        divergence: events.DivergenceFound | None = None
+        if upheld:
+            self._roots[told.segment, told.last] = told.lived.state_root
+            training = self._wakeup.now.training
+            written = [training.checkpoints.get(id) for id in training.written_at.get((told.segment, told.last)) or ()]
+            differences = (self.checkpoint_difference(kept.written) for kept in written if kept)
+            divergence = next(filter(None, differences), None)
+        else:
+            divergence = events.DivergenceFound(
+                segment=told.segment,
+                first=told.first,
+                last=told.last,
+                field=fields[0],
+                recorded=said.get(fields[0], "nothing")[:200],
+                computed=found.get(fields[0], "nothing")[:200],
+            )
+        return (verdict, divergence, self.failure(divergence)) if divergence else (verdict,)
+
+    def failure(self, divergence: events.DivergenceFound) -> events.TrainingFailed:
+        """The end of a session whose record is not what other processes computed, and how one goes on without it."""
+        session = self._wakeup.now
+        before = starting_point(session, before=divergence.first + (divergence.first != divergence.last))
+        on = f"Go on from before it: swarm fork {session.id} --at {before.written.step}" if before else "Train it again"
+        return events.TrainingFailed(
+            segment=divergence.segment,
+            step=divergence.last,
+            code="divergence",
+            message=f"{divergence.field} of steps {divergence.first}..{divergence.last} was recorded otherwise than "
+            "other processes computed it: a fault of this machine, or code that hangs on more than its state.",
+            cure=f"Test the memory of this machine. {on}.",
+        )
+
+    async def _computed(self, told: StagedWindow) -> WindowAccount:
+        """What a fresh child gives for the window; a death may be an accident."""
         context, session, given = self._wakeup.ground, self._wakeup.history.id, self._task
         task = RepetitionTask(
             plan=told.plan,
@@ -179,7 +269,24 @@ class RepeatabilityCheck:
             workloads=given.workloads,
         )
         log = context.home.session(session) / "birth.log"
+        for _ in range(TRIES - 1):
+            with suppress(ChildDied):
+                return await context.children.run(repeat_window, task, session=session, log=log)
         return await context.children.run(repeat_window, task, session=session, log=log)
+
+
+def _values(account: WindowAccount) -> dict[str, str]:
+    """Every value of a window by name, in a form that compares floats by their bits."""
+    told = {
+        f"{event.wire}.{name}": str(value)
+        for event in account.computed
+        for name, value in event.model_dump(mode="json").items()
+    }
+    return told | {f"state.{name}": digest for name, digest in account.trace.leaves.items()}
+
+
+def _digest(values: Mapping[str, str]) -> str:
+    return blake3(orjson.dumps(values, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def _failure(told: StagedWindow, error: Mapping[str, str], frame: str = "") -> events.TrainingFailed:

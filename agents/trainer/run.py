@@ -11,6 +11,7 @@ import asyncio
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from agents.trainer.claim import SessionClaim
@@ -23,6 +24,7 @@ from agents.trainer.jobs import (
     HoldNotice,
     Leave,
     PlanEnd,
+    RepetitionEnd,
     StagedWindow,
     TrainingNews,
     train_plan,
@@ -237,14 +239,19 @@ class SessionRun:
     async def _follow(self, child: TrainingChild, inbox: Inbox) -> bool:
         """Append what the child tells and do what is decided, until it leaves; True when another attempt is due."""
         while True:
-            child.resting = self._state.held is not None or self._state.finished is not None
+            waits = self._state.held is not None or self._state.finished is not None
+            # Where windows are rechecked, a training child waits for the one that repeats them.
+            child.resting = waits or self._repetitions.pending
             timeout = 1.0 if self._state.finished else self._lapse.seconds(self.now)
             if self._state.give_up_at is not None and self._state.held is None:
                 timeout = max(0.0, self._state.give_up_at - asyncio.get_running_loop().time())
             await self._append(told_of(await inbox.take(timeout=timeout)))
-            await self.claim.say(*self._repetitions.verdicts(), *self._naming.answers(self.now))
+            verdicts = self._repetitions.verdicts()
+            await self.claim.say(*chain.from_iterable(verdicts), *self._naming.answers(self.now))
             if self.now.outcome is not None:
                 return False
+            for _ in verdicts:
+                await child.order(RepetitionEnd())
             if hopeless := {**self._lapse.lapsed(self.now), **dict(hopeless_proposals(self.now))}:
                 declined = (events.InterventionDeclined(proposal=id, reason=why) for id, why in hopeless.items())
                 await self.claim.say(*declined)
@@ -298,6 +305,9 @@ class SessionRun:
         verdict = self._state.recorded.take(event)
         if isinstance(event, events.CheckpointWritten):
             self.claim.unusable.discard(event.blob)
+            if wrong := self._repetitions.checkpoint_difference(event):
+                await self.claim.say(wrong, self._repetitions.failure(wrong))
+                return []
         if isinstance(verdict, events.DivergenceFound):
             await self.claim.say(verdict, divergence_failure(verdict, self.now))
         if verdict is not True:

@@ -104,6 +104,12 @@ def disagreements(request: Request) -> Iterator[Problem]:
             "fp16 needs a CUDA device, on a CPU it is many times slower than fp32",
             "Write `precision: bf16`, or `device: cuda`.",
         )
+    if request.training.recheck and not request.reproducibility.deterministic:
+        yield Problem(
+            "training.recheck",
+            "what is computed again is compared bit by bit, and `deterministic: false` promises no bits",
+            "Leave it out, or write `deterministic: true`.",
+        )
     yield from _loss(request)
     if isinstance(request.optimizer, OwnOptimizer) and not isinstance(request.model, WorkloadModel):
         yield Problem("optimizer.type", "only a workload brings an optimizer of its own", "Choose adamw or another.")

@@ -41,6 +41,8 @@ class Training(Section):
     `recompute` keeps little of each forward pass and computes the rest again: less memory, more time, the same bits.
     `world_size` is how many processes train the session together; this version trains with one. With `profile` the log
     tells where the time of so many steps (and at most 2000 batches) went, by operators of torch; those take longer.
+    With `recheck: n` a second process computes every n-th window again while the session trains; 0 means none. A
+    difference that a third process confirms ends the session.
     """
 
     epochs: Whole = Field(20, ge=1, le=1_000_000)
@@ -53,13 +55,14 @@ class Training(Section):
     ema: Ema = Ema()
     recompute: bool = False
     profile: Whole = Field(0, ge=0, le=500)
+    recheck: Whole = Field(0, ge=0, le=1_000_000)
     # The genesis does not say what every session has, so that of old and new requests it is the same bytes.
     world_size: Literal[1] = Field(1, exclude=True)
 
     @model_serializer(mode="wrap")
-    def _without_a_profile_of_none(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+    def _without_what_is_not_wanted(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
         values: dict[str, object] = write(self)
-        return values if self.profile else {name: value for name, value in values.items() if name != "profile"}
+        return {name: value for name, value in values.items() if value != 0 or name not in ("profile", "recheck")}
 
     @field_validator("world_size", mode="before")
     @classmethod
@@ -68,6 +71,14 @@ class Training(Section):
             message = f"{size!r:.40} processes cannot train a session together: this version trains with one"
             raise refused(message, "Write 1, or leave `world_size` out.")
         return 1
+
+
+def is_rechecked(every: int, window: int, first: int) -> bool:
+    """Whether a second process computes the window behind step `first` again.
+
+    A plan has a stretch of `window` steps behind every multiple of it; of every so many stretches the last one is.
+    """
+    return every > 0 and (first // window + 1) % every == 0
 
 
 class Reproducibility(Section):

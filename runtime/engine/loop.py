@@ -293,15 +293,18 @@ FLOAT = 8
 """Hexadecimal digits of one float32."""
 
 
-def step_trace(first: int, reports: Sequence[Report], run: Run) -> StepTrace:
-    """What these reports say of the steps after `first`, with the digests of all tensors as they are now."""
+def step_trace(first: int, reports: Sequence[Report], run: Run, tensors: state.Tensors | None = None) -> StepTrace:
+    """What these reports say of the steps after `first`, with the digests of all tensors as they are now.
+
+    A copy of these may be handed in.
+    """
     told: list[StepRecord] = []
     for report in reports:
         told += _window_records(report.window) if report.window is not None else ()
         if (seen := report.evaluation) is not None:
             for name, value in seen.values.items():
                 told.append(StepRecord(seen.step, f"{name} of the evaluation at step {seen.step}", value.hex()))
-    return StepTrace(first, told, state.leaves(run.tensors()), run.hidden())
+    return StepTrace(first, told, state.leaves(run.tensors() if tensors is None else tensors), run.hidden())
 
 
 def repeat_steps(run: Run, until: int) -> StepTrace:

@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from contracts.errors import InvalidInput
 from contracts.request import Request
 from contracts.request.reading import put
+from contracts.request.training import is_rechecked
 from runtime.engine.evaluations import NOTHING_EVALUATED, EvaluationsView
 from runtime.engine.parts.schedules import course
 from runtime.engine.plain_kinds import Lever, SegmentPlan, read_levers
@@ -226,6 +227,10 @@ class Plan:
     def is_planned(self, step: int) -> bool:
         """Whether the plan has a checkpoint at this step, independent of metrics; only there a rewind may begin."""
         return step % self.resolved.every_steps == 0
+
+    def is_rechecked(self, step: int) -> bool:
+        """Whether a second process computes the window behind this step again."""
+        return is_rechecked(self.request.training.recheck, self.resolved.window, step)
 
     def rewind_target(self, step: int) -> int:
         """The planned checkpoint at or before a step."""

@@ -57,7 +57,9 @@ class Progress(Protocol):
 
 
 def telling(event: Event) -> bool:
-    """Whether an event is worth a line: of checkpoints only those that stay."""
+    """Whether an event is worth a line: of checkpoints those that stay, of rechecked windows those that differed."""
+    if isinstance(event, trainer.WindowRechecked):
+        return bool(event.fields)
     return bool(event.kept_as) if isinstance(event, keeper.CheckpointStored) else not isinstance(event, QUIET)
 
 

@@ -177,6 +177,15 @@ def _(event: trainer.BirthAudited) -> str:
 
 
 @_said.register
+def _(event: trainer.WindowRechecked) -> str:
+    steps = f"steps {event.first + 1}..{event.last} computed again by another process"
+    if not event.fields:
+        return f"{steps}: same bits"
+    stands = ": the record stands, as a third one computed it" if event.upheld else ": a third one does not uphold it"
+    return f"{steps}: {event.fields[0]} came out otherwise{stands}"
+
+
+@_said.register
 def _(event: trainer.InterventionApplied) -> str:
     return f"segment {event.segment} begins at step {event.step}: {levers_in_words(event.changes)}"
 

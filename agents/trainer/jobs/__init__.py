@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from contracts.trainer import Computed, TrainingProfiled
+from contracts.trainer import Computed, ControlEvaluated, TrainingProfiled, WindowRecorded
 from runtime.engine.report import PoisonedRows, StepTrace
 from runtime.home.workloads import WorkloadEntry
 from runtime.jobs.job import JobContext, Seal, job, torch_profile
@@ -63,11 +63,15 @@ class StateFile:
 
 @dataclass(frozen=True)
 class Repetitions:
-    """Which repetitions of windows are still owed, and the folder and name under which state for them is kept."""
+    """Which repetitions of windows are still owed, and the folder and name under which state for them is kept.
+
+    Windows behind step `since` are repeated that the plan wants rechecked.
+    """
 
     owed: Sequence[str] = ()
     folder: Path = field(default_factory=Path)
     name: str = ""
+    since: int = 0
 
 
 @dataclass(frozen=True)
@@ -109,8 +113,20 @@ class PlanEnd:
 
 
 @dataclass(frozen=True)
+class WindowAccount:
+    """All that a window gave: step by step, in the events that tell of it, and the root over all state after it."""
+
+    trace: StepTrace
+    computed: Sequence[WindowRecorded | ControlEvaluated]
+    state_root: str
+
+
+@dataclass(frozen=True)
 class StagedWindow:
-    """A window whose beginning is kept in a file, so that it can be repeated; `trace` is what its steps gave."""
+    """A window whose beginning is kept in a file, so that it can be repeated, and what it gave.
+
+    It is repeated for a birth, to recheck it, or for both.
+    """
 
     staged: Path
     segment: int
@@ -119,7 +135,9 @@ class StagedWindow:
     evaluated: bool
     plan: Mapping[str, Any]
     evaluations: Sequence[tuple[int, float]]
-    trace: StepTrace
+    lived: WindowAccount
+    birth: bool
+    recheck: bool
 
 
 @dataclass(frozen=True)
@@ -142,8 +160,13 @@ class Leave:
     keep: bool
 
 
+@dataclass(frozen=True)
+class RepetitionEnd:
+    """The word that a staged window has been repeated: another one may be staged."""
+
+
 TrainingNews = Computed | HoldNotice | PlanEnd | StagedWindow | TrainingProfiled
-TrainingOrder = Hold | ChangePlan | Leave
+TrainingOrder = Hold | ChangePlan | Leave | RepetitionEnd
 TrainingContext = JobContext[TrainingNews, TrainingOrder]
 
 
@@ -170,8 +193,8 @@ class RepetitionTask:
 
 
 @job(purpose="audit", profile=lambda task: torch_profile(task.seal.threads, task.device))
-def repeat_window(task: RepetitionTask) -> StepTrace:
-    """Repeat the steps up to `last` in a process that has seen nothing of the training."""
+def repeat_window(task: RepetitionTask) -> WindowAccount:
+    """Repeat the window up to `last` in a process that has seen nothing of the training."""
     from agents.trainer.jobs import repeat
 
     return repeat.run(task)

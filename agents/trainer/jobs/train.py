@@ -25,6 +25,7 @@ from agents.trainer.jobs import (
     HoldNotice,
     Leave,
     PlanEnd,
+    RepetitionEnd,
     TrainingContext,
 )
 from agents.trainer.jobs.repeat import Staging, resume
@@ -72,12 +73,26 @@ def run(context: TrainingContext, task: AttemptTask) -> int:
             keeper.finish()
             early = run.step < run.plan.last_step
             context.tell(PlanEnd(run.step, early, spent.as_json()))
-        if not ended and not isinstance(context.order(), Hold):
-            continue
-        if not _obey(context, run, keeper, spent):
-            keeper.finish()
-            return run.step
-        ended = False
+        while ended or _is_to_hold(context, run, staging, spent):
+            if not _obey(context, run, keeper, staging, spent):
+                keeper.finish()
+                return run.step
+            ended = False
+
+
+def _is_to_hold(context: TrainingContext, run: Run, staging: Staging, spent: PhaseSeconds) -> bool:
+    """Whether the job was ordered to hold; waits until the next window may be staged, where it is to be rechecked."""
+    while True:
+        waits = staging.must_wait(run)
+        with spent.on("birth audit") if waits else nullcontext():
+            order = context.order(wait=waits)
+        match order:
+            case RepetitionEnd():
+                staging.on_verdict()
+            case Hold():
+                return True
+            case _:
+                return False
 
 
 def _advance(
@@ -130,7 +145,7 @@ def bisect(task: BisectionTask) -> PoisonedRows:
     return found
 
 
-def _obey(context: TrainingContext, run: Run, keeper: Keeper, spent: PhaseSeconds) -> bool:
+def _obey(context: TrainingContext, run: Run, keeper: Keeper, staging: Staging, spent: PhaseSeconds) -> bool:
     """Report that the job holds, wait for an order and obey it; False when the job must leave."""
     keeper.finish()
     context.tell(HoldNotice(run.step, spent.as_json()))
@@ -142,6 +157,8 @@ def _obey(context: TrainingContext, run: Run, keeper: Keeper, spent: PhaseSecond
                 run.change(Change.read(step, changes))
                 failpoint("between-apply-and-next-window")
                 return True
+            case RepetitionEnd():
+                staging.on_verdict()
             case Leave(keep):
                 if keep:
                     keeper.keep(run, "drain")
