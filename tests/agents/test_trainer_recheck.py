@@ -1,4 +1,4 @@
-"""With `training.recheck` another process computes windows again while a session trains; a difference ends it at once."""
+"""With `training.recheck` another process computes windows again while a session trains; a difference ends it."""
 
 from __future__ import annotations
 
