@@ -63,6 +63,7 @@ FREE = {
     "Checkpoints.anchors": "as many as there are checkpoints and as fit into the budget; see docs/guarantee.md",
     "Checkpoints.budget_bytes": "a limit of what is kept",
     "Training.world_size": "it is 1",
+    "Training.recheck": "a window in so many is repeated: the more, the less",
 }
 
 
