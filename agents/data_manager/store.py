@@ -19,6 +19,7 @@ from blake3 import blake3
 from bus.blobs import DirectoryBlobs
 from bus.disk import make_directory, mode_of, sync_directory, write_file
 from contracts.errors import Full, NotFound, NotVerified
+from contracts.request.data import HOW_BATCHES_COME
 from runtime.engine.dataset import Dataset, Manifest
 
 PREPARATION = 4
@@ -134,7 +135,7 @@ def key_of(digest: str, data: Mapping[str, object]) -> str:
 
     How a training takes its batches changes no dataset.
     """
-    section = {name: value for name, value in data.items() if name not in ("path", "workers")}
+    section = {name: value for name, value in data.items() if name not in ("path", *HOW_BATCHES_COME)}
     made_of = {"preparation": PREPARATION, "digest": digest, "data": section}
     return str(blake3(json.dumps(made_of, sort_keys=True, separators=(",", ":")).encode()).hexdigest())
 

@@ -119,12 +119,16 @@ def evaluation_is_dear(now: Situation) -> ResourcesAdvised | None:
 
 
 def rows_come_late(now: Situation) -> ResourcesAdvised | None:
-    """Threads that make batches ahead, where training waits for its rows."""
+    """Threads that make batches ahead, where training waits for its rows; with those, locked memory before a GPU."""
     share, workers = now.share("data"), int(now.options.get("data.workers", 0))
-    if share < 0.2 or workers >= 2 or now.cores < 2 or now.cpu_percent >= 85 or now.steps < 100:
+    if share < 0.2 or now.steps < 100:
         return None
     reason = f"{share:.0%} of the training's time went into fetching rows"
-    return _advised(now, {"data.workers": workers + 1}, "rows_per_second", 1.1, reason)
+    if workers < 2 and now.cores >= 2 and now.cpu_percent < 85:
+        return _advised(now, {"data.workers": workers + 1}, "rows_per_second", 1.1, reason)
+    if now.cuda and not now.options.get("data.pin_memory", False):
+        return _advised(now, {"data.pin_memory": True}, "rows_per_second", 1.1, reason)
+    return None
 
 
 def steps_are_small(now: Situation) -> ResourcesAdvised | None:

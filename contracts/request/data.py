@@ -73,10 +73,15 @@ class Synthetic(Section):
     seed: Whole = Field(0, ge=0, lt=2**63)
 
 
+HOW_BATCHES_COME = ("workers", "pin_memory")
+"""Options that change neither a dataset nor a bit of what is trained on it."""
+
+
 class Source(Section):
     """What every source has; `known_task` is None where only the rows can tell.
 
-    `workers` threads make the batches of the training ahead: 0 makes each when it is wanted, and the bits are the same.
+    `workers` threads make the batches of the training ahead: 0 makes each when it is wanted. With `pin_memory` batches
+    of a dataset that does not fit on a GPU travel to it from locked memory, while it computes. The bits are the same.
     """
 
     known_task: ClassVar[DataTask | None] = None
@@ -84,12 +89,13 @@ class Source(Section):
     split: Split = Split()
     synthetic: Synthetic = Synthetic()
     workers: Whole = Field(0, ge=0, le=16)
+    pin_memory: bool = False
 
     @model_serializer(mode="wrap")
-    def _without_workers_of_none(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+    def _without_what_is_off(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
         """The genesis does not say what no session had before, so that of a request without it is the same bytes."""
         values: dict[str, object] = write(self)
-        return values if self.workers else {name: value for name, value in values.items() if name != "workers"}
+        return {name: value for name, value in values.items() if value or name not in HOW_BATCHES_COME}
 
 
 class Foreign(Source):

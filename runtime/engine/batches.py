@@ -96,10 +96,12 @@ class Prefetch:
 class Feed:
     """One split; small enough, it lives on the device, else rows travel batch by batch (the bits are the same).
 
-    With `workers` batches are made ahead in as many threads.
+    With `workers` batches are made ahead in as many threads; with `pin_memory` rows travel to a GPU from locked memory.
     """
 
-    def __init__(self, dataset: Dataset, split: str, device: str, workers: int = 0) -> None:
+    def __init__(
+        self, dataset: Dataset, split: str, device: str, workers: int = 0, *, pin_memory: bool = False
+    ) -> None:
         self.rows = dataset.facts.rows[split]
         self._device = torch.device(device)
         fixed, ragged = dataset.columns(split), dataset.ragged(split)
@@ -110,6 +112,7 @@ class Feed:
         self._ragged = {name: (placed[name], placed[name + SUFFIX]) for name in ragged}
         self._where = self._device if resident else torch.device("cpu")
         self._moves = self._where != self._device
+        self._pinned = pin_memory and self._moves
         self._ahead = Prefetch(self.make, workers) if workers else None
 
     def batches(self, rows: np.ndarray, size: int, position: int, without: np.ndarray | None = None) -> list[BatchRows]:
@@ -155,6 +158,9 @@ class Feed:
             at = torch.arange(int(ends[-1]), device=rows.rows.device)
             at = torch.repeat_interleave(starts - (ends - lengths), lengths) + at
             found[name], found[name + SUFFIX] = values.index_select(0, at), torch.cat([ends.new_zeros(1), ends])
+        if self._pinned:
+            # The copy is in the order of the device's own work, and the allocator keeps the source until it is over.
+            return {name: one.pin_memory().to(self._device, non_blocking=True) for name, one in found.items()}
         return {name: one.to(self._device) for name, one in found.items()} if self._moves else found
 
     def follow(self, turns: Turns) -> None:
@@ -207,11 +213,13 @@ class AugmentedSplit(Feed):
         changes: Sequence[Change],
         turns: Turns,
         workers: int = 0,
+        *,
+        pin_memory: bool = False,
     ) -> None:
         self._changes = [change for change in changes if not isinstance(change, RowByRow)]
         self._own = [change for change in changes if isinstance(change, RowByRow)]
         self._turns, self._turning = turns, Lock()
-        super().__init__(dataset, split, device, workers)
+        super().__init__(dataset, split, device, workers, pin_memory=pin_memory)
 
     def follow(self, turns: Turns) -> None:
         self._turns = turns

@@ -205,15 +205,15 @@ class Learner:
     def training_feed(self, dataset: Dataset, device: str, sampler: Sampler) -> Feed:
         """The training split as batches; changed by chance as the request says, and then as the workload does."""
         seed, changes = self.request.reproducibility.seed, list[Change]()
-        workers = self.request.data.workers
+        data = self.request.data
         if self.request.augment:
             changes.append(batches.AugmentationChain(self.request.augment, self.facts, seed))
         if type(self.workload).augment is not Workload.augment:
             changes.append(batches.RowByRow(self.workload.augment, seed))
         return (
-            AugmentedSplit(dataset, "train", device, changes, sampler.turns, workers)
+            AugmentedSplit(dataset, "train", device, changes, sampler.turns, data.workers, pin_memory=data.pin_memory)
             if changes
-            else Feed(dataset, "train", device, workers)
+            else Feed(dataset, "train", device, data.workers, pin_memory=data.pin_memory)
         )
 
     def objective(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:

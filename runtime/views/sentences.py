@@ -27,6 +27,7 @@ from contracts.resource_monitor import (
 )
 from contracts.validator import CheckpointValidated
 from runtime.views.formatting import (
+    duration,
     figures,
     fork_of,
     in_words,
@@ -381,9 +382,12 @@ def _(event: ResourcesMeasured) -> str:
     which = f"epochs {first}..{last}" if first < last else f"epoch {last}"
     gpu = "" if event.gpu_percent is None else f", GPU {event.gpu_percent:.0f} %"
     energy = "" if event.joules is None else f", {event.joules:.0f} J"
+    own = f"at {event.session_cpu_percent:.0f} % of a core and {size(event.session_memory_bytes)}"
+    if not event.session_memory_bytes:
+        own = "over before a sample was taken of it"
     return (
-        f"{which} in {event.seconds:.0f} s: the machine at {event.cpu_percent:.0f} % CPU, this session at"
-        f" {event.session_cpu_percent:.0f} % of a core and {size(event.session_memory_bytes)}{gpu}{energy}"
+        f"{which} in {duration(event.seconds)}: the machine at {event.cpu_percent:.0f} % CPU,"
+        f" this session {own}{gpu}{energy}"
     )
 
 

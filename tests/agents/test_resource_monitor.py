@@ -492,6 +492,16 @@ def used_by(options: dict[str, Any] | None = None, **changes: Any) -> Situation:
         ({"spent": {"step": 4.0, "data": 2.0}}, {"data.workers": 1}),
         ({"spent": {"step": 4.0, "data": 2.0}, "options": {"data.workers": 2}}, {}),
         ({"spent": {"step": 4.0, "data": 2.0}, "cpu_percent": 96.0}, {}),
+        (
+            {
+                "spent": {"step": 4.0, "data": 2.0},
+                "cuda": True,
+                "gpu_percent": 60.0,
+                "gpu_memory_percent": 60.0,
+                "options": {"data.workers": 2},
+            },
+            {"data.pin_memory": True},
+        ),
         ({"spent": {"step": 40.0}, "cpu_percent": 50.0}, {"training.threads": 2}),
         ({"spent": {"step": 40.0}, "cpu_percent": 95.0}, {}),
         ({"spent": {"step": 40.0}, "cpu_percent": 50.0, "cores_used": 0.3}, {}),

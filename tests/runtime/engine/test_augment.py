@@ -15,7 +15,7 @@ from agents.data_manager.store import key_of
 from contracts.errors import InvalidRequest
 from contracts.request import read_request
 from contracts.request.sampler import Augment
-from runtime.engine.batches import AugmentationChain, BatchRows, Prefetch, check_augment
+from runtime.engine.batches import AugmentationChain, BatchRows, Feed, Prefetch, check_augment
 from runtime.engine.draws import Draws
 from runtime.engine.facts import describe
 from runtime.engine.learner import Learner
@@ -248,4 +248,14 @@ def test_workers_are_no_part_of_a_dataset_and_of_no_genesis_without_them():
     plain, two = (read_request(raw | {"data": {"source": "iris", "workers": many}}).resolved() for many in (0, 2))
     assert "workers" not in plain["data"]
     assert two["data"] == plain["data"] | {"workers": 2}
-    assert key_of("d", plain["data"]) == key_of("d", two["data"])
+    assert "pin_memory" not in plain["data"]
+    pinned = read_request(raw | {"data": {"source": "iris", "pin_memory": True}}).resolved()
+    assert pinned["data"] == plain["data"] | {"pin_memory": True}
+    assert key_of("d", plain["data"]) == key_of("d", two["data"]) == key_of("d", pinned["data"])
+
+
+def test_locked_memory_changes_nothing_where_rows_stay_where_they_are(images):
+    rows = np.arange(8)
+    plain, pinned = (Feed(images, "train", "cpu", pin_memory=pin) for pin in (False, True))
+    ours, theirs = (feed.batch(feed.batches(rows, 8, 0)[0]) for feed in (plain, pinned))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)

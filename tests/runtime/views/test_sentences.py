@@ -11,7 +11,7 @@ import pytest
 from contracts.common import ChildEnded
 from contracts.envelope import read
 from contracts.event import SPOKEN, Event, Unknown, events
-from contracts.resource_monitor import ResourcesAlerted
+from contracts.resource_monitor import ResourcesAlerted, ResourcesMeasured
 from contracts.trainer import TrainingResumed
 from runtime.views.formatting import figures, last_loss, number, short, size
 from runtime.views.sentences import plain, sentence, told
@@ -117,3 +117,13 @@ def test_an_alert_has_units_and_says_on_which_side_of_its_threshold_a_value_is(
 ):
     alert = ResourcesAlerted(resource=resource, level="warning", value=value, threshold=threshold, advice="Free some.")
     assert sentence(alert) == said
+
+
+def test_epochs_that_were_over_before_a_sample_say_nothing_of_the_session_s_use():
+    zeros: dict[str, Any] = dict.fromkeys(ResourcesMeasured.model_fields, 0) | {"epoch": 3, "epochs": 3}
+    some = ResourcesMeasured.model_validate(zeros | {"seconds": 0.25, "gpu_percent": None, "joules": None})
+    assert sentence(some) == (
+        "epochs 1..3 in 1 s: the machine at 0 % CPU, this session over before a sample was taken of it"
+    )
+    more = some.model_copy(update={"session_memory_bytes": 1 << 20, "session_cpu_percent": 93.0})
+    assert sentence(more).endswith("this session at 93 % of a core and 1.0 MB")
