@@ -389,6 +389,27 @@ class AttemptBisected(Event, lane=TRAINER, wire="attempt.bisected"):
     problem: str = ""
 
 
+class MemoryExhausted(
+    Event,
+    lane=TRAINER,
+    wire="memory.exhausted",
+    says="out of memory behind step {step}, with {batch} x {accumulate} rows in a step: {message}",
+):
+    """The steps behind `step` took more memory than there was, with `accumulate` parts of `batch` rows in each.
+
+    No child trains before it is decided how to go on. `limit` is what the owner of the machine lets a training take, if
+    anything; `evaluated` is how many rows were judged at once.
+    """
+
+    segment: int
+    step: int
+    batch: int = Field(ge=1)
+    accumulate: int = Field(ge=1)
+    evaluated: int = Field(ge=1)
+    message: str
+    limit: int | None = None
+
+
 class InterventionApplied(Event, lane=TRAINER, wire="intervention.applied", upcasts=[unchanged]):
     """A decision took effect: the segment that begins at `step` runs under these changes."""
 

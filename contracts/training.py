@@ -51,6 +51,7 @@ from contracts.trainer import (
     InterventionApplied,
     InterventionDeclined,
     JudgementWaived,
+    MemoryExhausted,
     TrainingCancelled,
     TrainingClaimed,
     TrainingCompleted,
@@ -112,6 +113,8 @@ class TrainingState(ExportingState):
     """The first window of the newest segment that is not finite."""
     bisected: Mapping[int, AttemptBisected] = field(default_factory=dict)
     """By segment, which rows made its first unsound window so."""
+    exhausted: tuple[str, MemoryExhausted] | None = None
+    """That the newest segment ran out of memory, until another begins."""
     evaluations: GrowingTuple[ControlEvaluated] = field(default_factory=GrowingTuple)
     checkpoints: GrowingTable[str, Checkpoint] = field(default_factory=GrowingTable)
     """By the events that wrote them, in their order."""
@@ -237,7 +240,8 @@ def _applied(training: TrainingState, event: InterventionApplied, fact: Fact) ->
         segments = (*segments, Segment(event.segment, event.step, event.changes, event.reproducible))
     path = GrowingTuple([seen for seen in training.evaluations if counts(seen.segment, seen.step, segments)])
     applied = (*training.applied, (fact.id, event))
-    return having(training, applied=applied, segments=segments, step=event.step, evaluations=path, unsound=None)
+    begun = having(training, applied=applied, segments=segments, step=event.step, evaluations=path)
+    return having(begun, unsound=None, exhausted=None)
 
 
 def _decided(training: TrainingState, event: ProposalApproved | ProposalRejected, fact: Fact) -> TrainingState:
@@ -316,6 +320,7 @@ TRAINING = Kind(
         CheckpointValidated: lambda s, e, f: _with_checkpoint(s, e, validated=e),
         ProblemDiagnosed: lambda s, e, f: having(s, diagnoses=(*s.diagnoses, (f.id, e))),
         InterventionProposed: lambda s, e, f: having(s, proposals=(*s.proposals, (f.id, e))),
+        MemoryExhausted: lambda s, e, f: having(s, exhausted=(f.id, e)),
         AttemptBisected: lambda s, e, f: having(s, bisected={**s.bisected, e.segment: e}),
         InterventionApplied: _applied,
         InterventionDeclined: lambda s, e, f: having(s, declined=s.declined | {e.proposal}),

@@ -17,6 +17,7 @@ Heard = (
     trainer.WindowRecorded
     | trainer.ControlEvaluated
     | trainer.AttemptBisected
+    | trainer.MemoryExhausted
     | trainer.InterventionApplied
     | trainer.InterventionDeclined
     | ResourcesMeasured

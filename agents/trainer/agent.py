@@ -30,6 +30,7 @@ Sayings = (
     | events.BirthAudited
     | events.WindowRechecked
     | events.AttemptBisected
+    | events.MemoryExhausted
     | events.InterventionApplied
     | events.InterventionDeclined
     | events.JudgementWaived

@@ -238,6 +238,7 @@ class SessionClaim:
             evaluations=evaluations,
             workloads=workloads,
             repetitions=Repetitions(births, folder, f"birth-{self.epoch}", until),
+            memory=self._context.settings.training_memory_bytes or None,
         )
 
     async def _state(self, start: Checkpoint | None) -> StateFile | None:

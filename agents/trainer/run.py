@@ -12,13 +12,13 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
+from signal import SIGKILL
 from typing import TYPE_CHECKING
 
 from agents.trainer.claim import SessionClaim
 from agents.trainer.decisions import Decision, hopeless_proposals, judged, next_decision, non_finite_weights
 from agents.trainer.inbox import Inbox, TrainingChild, told_of
 from agents.trainer.jobs import (
-    AttemptTask,
     ChangePlan,
     Hold,
     HoldNotice,
@@ -45,6 +45,8 @@ from contracts.event import Event
 from contracts.operator import CancelRequested, PauseRequested, ResumeRequested
 from contracts.request.training import diagnosis_of
 from contracts.session import SessionState
+from runtime.engine.parts.levers import CutBatch
+from runtime.jobs import resources
 from runtime.jobs.failpoints import failpoint
 from runtime.node.agent import Say
 from runtime.node.agent_context import PATIENCE, SessionCancelled, Wakeup, first_done, wish_to_cancel
@@ -54,6 +56,9 @@ if TYPE_CHECKING:
 
 MOST_DEATHS = 3
 """Children that may die one after another without a new window before the session fails."""
+
+MOST_STARVED = 2
+"""Of these, those that the system may end for want of memory: once a neighbour may have had it."""
 
 _ROOM = 4
 """After a full disk, training is tried again once so many checkpoints of the largest size fit."""
@@ -73,6 +78,8 @@ class _ChildState:
     give_up_at: float | None = None
     held: int | None = None
     finished: PlanEnd | None = None
+    starved: bool = False
+    """Whether the system ended it because memory ran out."""
 
 
 class SessionRun:
@@ -108,8 +115,12 @@ class SessionRun:
                 await asyncio.sleep(min(1.0, self._context.settings.takeover_after_seconds / 3))
             elif CancelRequested in wishes:
                 await self._cancel()
-            elif PauseRequested in wishes and self.now.training.claim is not None and self._deaths:
-                # The child that should have obeyed the pause died: the next one might hang too.
+            elif (
+                PauseRequested in wishes
+                and self.now.training.claim is not None
+                and (self._deaths or self.now.training.exhausted)
+            ):
+                # The child that should have obeyed the pause died: the next one might hang too, or has to wait.
                 await self.claim.make(events.TrainingPaused(by="person", segment=segment, step=step))
             elif (paused := self.now.training.pause is not None and self.now.training.pause.by == "person") and (
                 ResumeRequested not in wishes
@@ -165,35 +176,110 @@ class SessionRun:
         """
         try:
             await self.claim.make()
-            task, start = await self.claim.task()
-            first = start.written.step if start else self.now.training.begins
-            recorded = RecordedPath.of(self._wakeup.history.facts, self.now, first, self.claim.unusable)
-            self._state = _ChildState(first, recorded)
-            return await self._train(task)
+            if (exhausted := self.now.training.exhausted) is not None:
+                return await self._relieve(*exhausted)
+            return await self._train()
         except Fenced:
             raise
         except SessionCancelled:
             return True  # another attempt is due as far as this one knows; whether it is to be, `due` says
-        except ChildDied as error:
-            self._deaths += 1
-            wished = any(isinstance(wish, CancelRequested | PauseRequested) for _, wish in self.now.wishes)
-            if wished or self._deaths < MOST_DEATHS:
-                return True
-            message = f"{error.message} This happened {self._deaths} times in a row."
-            await self.claim.fail("child-died", message, error.cure)
-        except NotVerified as error:
-            start = self.claim.newest()
-            if start is not None and await self.claim.wrong_with(start):
+        except SwarmError as error:
+            return await self._after(error)
+
+    async def _after(self, error: SwarmError) -> bool:
+        """What follows from the error with which an attempt ended: True when another one is due."""
+        match error:
+            case ChildDied():
+                return await self._died(error)
+            case Full():
+                return await self._until_room(error)
+            case OutOfMemory() if self.claim.epoch is not None and error.path != "model":
+                # Smaller parts of a step help no model that does not fit, nor what is no training yet.
+                return await self._ran_out(error)
+            case NotVerified() if (start := self.claim.newest()) is not None and await self.claim.wrong_with(start):
                 # A damaged checkpoint explains the error, so an earlier one may do.
                 return True
-            await self.claim.fail(error.code, error.message, error.cure)
-        except (OutOfMemory, UserCodeFailed) as error:
-            await self.claim.fail(error.code, error.message, error.cure, error.path)
-        except Full as error:
-            return await self._until_room(error)
-        except SwarmError as error:
-            await self.claim.fail(error.code, error.message, error.cure)
+        frame = error.path if isinstance(error, OutOfMemory | UserCodeFailed) else ""
+        await self.claim.fail(error.code, error.message, error.cure, frame)
         return False
+
+    async def _died(self, error: ChildDied) -> bool:
+        """Count the death of a child; True when another attempt is due."""
+        self._deaths += 1
+        if any(isinstance(wish, CancelRequested | PauseRequested) for _, wish in self.now.wishes):
+            return True
+        if self._state.starved and self._deaths >= MOST_STARVED:
+            return await self._ran_out(error)
+        if self._deaths < MOST_DEATHS:
+            return True
+        message = f"{error.message} This happened {self._deaths} times in a row."
+        await self.claim.fail("child-died", message, error.cure)
+        return False
+
+    async def _ran_out(self, error: SwarmError) -> bool:
+        """Record that memory ran out; True when it is to be decided how to go on, else the session has failed."""
+        if self._lapse.wanted.mode == "off":
+            await self.claim.fail(OutOfMemory.code, error.message, error.cure, error.path)
+            return False
+        training, self._deaths = self.now.training, 0
+        assert training.claim is not None  # noqa: S101 - nothing is trained without one
+        batch, accumulate, evaluated = (training.claim.resolved[name] for name in CutBatch.SIZES)
+        if cuts := [one[CutBatch.name] for one in training.changes() if CutBatch.name in one]:
+            batch, accumulate, evaluated = CutBatch.read(cuts[-1]).sizes(batch, accumulate, evaluated)
+        await self.claim.say(
+            events.MemoryExhausted(
+                segment=training.segment.number,
+                step=self.now.step,
+                batch=batch,
+                accumulate=accumulate,
+                evaluated=evaluated,
+                message=error.message[:1000],
+                limit=self._context.settings.training_memory_bytes or None,
+            )
+        )
+        return True
+
+    async def _relieve(self, id: str, exhausted: events.MemoryExhausted) -> bool:
+        """Wait, without a child, for what is decided about memory that ran out, and begin the segment that follows.
+
+        True when another attempt is due, or a person wants something else; where nothing is to be done the session
+        fails, as it does when no diagnostician answers.
+        """
+        self.rest()
+        history, draining = self._wakeup.history, self._context.draining
+        while self.now.outcome is None:
+            training = self.now.training
+            if any(isinstance(wish, CancelRequested | PauseRequested) for _, wish in self.now.wishes):
+                return True
+            if draining.is_set():
+                paused = events.TrainingPaused(by="drain", segment=training.segment.number, step=self.now.step)
+                await self.claim.say(paused)
+                return True
+            if await self._decline_hopeless():
+                continue
+            if (decision := next_decision(self.now)) is not None:
+                await self.claim.say(self._applied(decision, self.now.step))
+                failpoint("between-ack-and-apply")
+                return True
+            told = next((seen for _, seen in training.diagnoses if id in seen.evidence), None)
+            if told is not None and not training.waiting_proposals():
+                await self.claim.fail(OutOfMemory.code, told.message, told.cure)
+            elif told is None and self._context.presence.silent_seconds("diagnostician") >= (
+                self._context.settings.waive_after_seconds
+            ):
+                await self.claim.fail(OutOfMemory.code, exhausted.message, "Start a diagnostician, or cut the batch.")
+            else:
+                lapse = self._lapse.seconds(self.now)
+                wait = asyncio.sleep(_LOOK_AGAIN if lapse is None else lapse)
+                await first_done(history.grown(history.size), draining.wait(), wait)
+        return False
+
+    async def _decline_hopeless(self) -> bool:
+        """Decline what cannot be followed, or nobody has decided about; whether there was such a proposal."""
+        if hopeless := {**self._lapse.lapsed(self.now), **dict(hopeless_proposals(self.now))}:
+            declined = (events.InterventionDeclined(proposal=id, reason=why) for id, why in hopeless.items())
+            await self.claim.say(*declined)
+        return bool(hopeless)
 
     async def _until_room(self, error: Full) -> bool:
         """Record that the disk is full and wait until there is room or a cancel; then another attempt is due."""
@@ -212,9 +298,14 @@ class SessionRun:
 
     # The child: what it tells becomes events, and decisions take effect where it holds.
 
-    async def _train(self, task: AttemptTask) -> bool:
+    async def _train(self) -> bool:
         """Train until the child has left; True when the session needs another attempt."""
+        task, start = await self.claim.task()
+        first = start.written.step if start else self.now.training.begins
+        recorded = RecordedPath.of(self._wakeup.history.facts, self.now, first, self.claim.unusable)
+        self._state = _ChildState(first, recorded)
         session, log = self._wakeup.history.id, self._context.home.session(self._wakeup.history.id) / "training.log"
+        ended_so_far = resources.killed_for_memory()
         async with (
             self._context.children.job(train_plan, task, session=session, log=log) as child,
             Inbox(child, self._wakeup) as inbox,
@@ -231,6 +322,7 @@ class SessionRun:
                 if (end := child.exit) is not None and self.now.outcome is None:
                     message = f"the training child (pid {child.pid}) {child.ending}"
                     code, signal, most = end.code, end.signal, end.max_rss_bytes
+                    self._state.starved = signal == SIGKILL and resources.killed_for_memory() > ended_so_far
                     await self.claim.say(
                         ChildEnded(purpose="train", code=code, signal=signal, max_rss_bytes=most, message=message)
                     )
@@ -252,9 +344,7 @@ class SessionRun:
                 return False
             for _ in verdicts:
                 await child.order(RepetitionEnd())
-            if hopeless := {**self._lapse.lapsed(self.now), **dict(hopeless_proposals(self.now))}:
-                declined = (events.InterventionDeclined(proposal=id, reason=why) for id, why in hopeless.items())
-                await self.claim.say(*declined)
+            await self._decline_hopeless()
             decision = next_decision(self.now, draining=self._context.draining.is_set())
             again: bool | None = None
             if decision is None:
@@ -342,25 +432,28 @@ class SessionRun:
                 return await self._intervene(decision, child, step)
 
     async def _intervene(self, decision: Decision, child: TrainingChild, step: int) -> bool | None:
-        proposal = decision.proposal
-        assert proposal is not None  # noqa: S101 - that is what intervening means
-        back = proposal.rewind_to is not None
-        begins = step if proposal.rewind_to is None else proposal.rewind_to
-        applied = events.InterventionApplied(
-            proposal=decision.cause,
-            by=proposal.rule,
-            segment=self.now.training.segment.number + 1,
-            step=begins,
-            changes=proposal.changes,
-            reproducible=proposal.automatic and not proposal.waits,
-        )
+        applied = self._applied(decision, step)
+        back = decision.proposal is not None and decision.proposal.rewind_to is not None
         await self.claim.say(*([self._attempt_ended(step)] if back else []), applied)
         failpoint("between-ack-and-apply")
         if back:
             return True
-        await child.order(ChangePlan(begins, proposal.changes))
+        await child.order(ChangePlan(applied.step, applied.changes))
         self._state.ordered_to_hold, self._state.held, self._state.finished = False, None, None
         return None
+
+    def _applied(self, decision: Decision, step: int) -> events.InterventionApplied:
+        """The event with which a decision takes effect: at `step`, or where it goes back to."""
+        proposal = decision.proposal
+        assert proposal is not None  # noqa: S101 - that is what intervening means
+        return events.InterventionApplied(
+            proposal=decision.cause,
+            by=proposal.rule,
+            segment=self.now.training.segment.number + 1,
+            step=step if proposal.rewind_to is None else proposal.rewind_to,
+            changes=proposal.changes,
+            reproducible=proposal.automatic and not proposal.waits,
+        )
 
     def _attempt_ended(self, step: int) -> events.AttemptEnded:
         """The event that ends this attempt, with the seconds that the child reported when it last held."""

@@ -75,6 +75,8 @@ class Validator(Agent):
             request=task.request,
             dataset=task.dataset,
             resolved=task.claim.resolved,
+            changes=task.changes,
+            step=written.step,
             workloads=Workloads(self.ground.home.root).needed(session.request),
         )
         return await self.ground.children.run(judge, judged, session=session.id, log=self._log(wakeup))

@@ -25,7 +25,7 @@ from runtime.engine.dataset import Dataset
 from runtime.engine.evaluate import Judge
 from runtime.engine.fingerprint import present
 from runtime.engine.learner import Learner
-from runtime.engine.plan import ResolvedValues
+from runtime.engine.plan import Plan
 from runtime.home.workloads import enlist
 from runtime.model.trained import read_checkpoint, rebuild
 
@@ -36,7 +36,9 @@ PAIRS = 20
 
 def judge(judged: JudgedState) -> SplitFigures:
     """The metrics of a split, and details that say more, for targets of a known kind whose answers are at hand."""
-    resolved = ResolvedValues(**judged.resolved)
+    plan = {"request": judged.request, "resolved": judged.resolved, "changes": judged.changes}
+    # As many rows at once as when the training judged it.
+    resolved = Plan.from_json(plan).resolved_at(judged.step - 1)
     if not present(resolved.device):
         # Judged on the CPU, which is worth knowing and not comparable.
         resolved = replace(resolved, device="cpu")

@@ -30,6 +30,8 @@ class Task:
     request: dict[str, Any]
     dataset: str
     claim: TrainingClaimed
+    changes: Sequence[Mapping[str, Any]] = ()
+    """The decisions under which it was trained."""
     recorded: dict[str, float] = field(default_factory=dict)
 
 
@@ -44,6 +46,9 @@ class JudgedState:
     request: Mapping[str, object]
     dataset: str
     resolved: Mapping[str, Any]
+    changes: Sequence[Mapping[str, Any]]
+    """The decisions under which the state was trained."""
+    step: int
     workloads: Sequence[WorkloadEntry]
 
 
@@ -72,15 +77,20 @@ def tasks(kept: CheckpointStored, session: SessionState, facts: Iterable[Fact]) 
     written = max(worth, key=lambda each: retention.JUDGED.index(each.reason), default=None)
     if written is None or session.training.claim is None or session.training.dataset is None:
         return []
-    about = (session.request, session.training.dataset.root, session.training.claim)
-    due = [Task(written, "val", *about, _recorded(written, session, facts))]
+    training, about = session.training, (session.request, session.training.dataset.root, session.training.claim)
+    first = training.segments[0].number
+
+    def task(written: CheckpointWritten, split: str, recorded: dict[str, float]) -> Task:
+        return Task(written, split, *about, training.changes(1 + written.segment - first), recorded)
+
+    due = [task(written, "val", _recorded(written, session, facts))]
     wants_test = session.request.get("validation", {}).get("test_set", False) and session.training.dataset.splits.get(
         "test"
     )
     if written.reason == "final" and wants_test:
         # The last evaluation is over, so the best will stay the best: it alone meets the test rows, and once.
         best = retention.named(session, "best")
-        due.append(Task(best.written if best else written, "test", *about))
+        due.append(task(best.written if best else written, "test", {}))
     return due
 
 

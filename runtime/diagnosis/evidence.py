@@ -24,7 +24,14 @@ from contracts.event import unpack
 from contracts.operator import SessionRequested
 from contracts.request.training import DiagnosisMode, diagnosis_of
 from contracts.resource_monitor import ResourcesMeasured
-from contracts.trainer import ControlEvaluated, InterventionApplied, Layer, TrainingClaimed, WindowRecorded
+from contracts.trainer import (
+    ControlEvaluated,
+    InterventionApplied,
+    Layer,
+    MemoryExhausted,
+    TrainingClaimed,
+    WindowRecorded,
+)
 from runtime.engine.parts.levers import ClipNorm, RateFactor
 from runtime.engine.plain_kinds import Lever
 from runtime.engine.registry import Registry
@@ -213,7 +220,9 @@ class Evidence:
     """The training loss of the whole path, in at most 64 points."""
     resources: tuple[tuple[str, ResourcesMeasured], ...] = ()
     """The first four and the newest sums over epochs, with the ids of their events."""
-    newest: Literal["", "window", "evaluation", "resources"] = ""
+    exhausted: tuple[str, MemoryExhausted] | None = None
+    """That this segment ran out of memory, with the id of its event."""
+    newest: Literal["", "window", "evaluation", "resources", "exhaustion"] = ""
     """What the newest fact added to the path."""
 
     def advance(self, fact: Fact) -> Self:
@@ -224,7 +233,7 @@ class Evidence:
                 wanted, fork = diagnosis_of(asked.request), asked.fork
                 begun = replace(self, mode=wanted.mode, prove=wanted.prove, request=asked.request, newest="")
                 return replace(begun, segment=fork.segment, begins=fork.step, origin=fork.step) if fork else begun
-            case DatasetPrepared() | TrainingClaimed() | ResourcesMeasured() as told:
+            case DatasetPrepared() | TrainingClaimed() | ResourcesMeasured() | MemoryExhausted() as told:
                 return self._with_facts(told, fact.id)
             case WindowRecorded() as window if window.segment == self.segment and window.last > self.step:
                 return self._with_window(window, fact.id)
@@ -241,6 +250,7 @@ class Evidence:
                     windows=tuple(window for window in self.windows if window.last <= applied.step),
                     curve=tuple(point for point in self.curve if point.last <= applied.step),
                     evaluations=tuple(seen for seen in self.evaluations if seen.step <= applied.step),
+                    exhausted=None,
                     newest="",
                 )
         return replace(self, newest="") if self.newest else self
@@ -325,7 +335,11 @@ class Evidence:
         initial = self.initial or 0.0
         return self.latest is not None and self.latest.median < initial - (1 - share) * abs(initial)
 
-    def _with_facts(self, told: DatasetPrepared | TrainingClaimed | ResourcesMeasured, id: str) -> Self:
+    def _with_facts(
+        self, told: DatasetPrepared | TrainingClaimed | ResourcesMeasured | MemoryExhausted, id: str
+    ) -> Self:
+        if isinstance(told, MemoryExhausted):
+            return replace(self, exhausted=(id, told), newest="exhaustion")
         if isinstance(told, ResourcesMeasured):
             first, newest = self.resources[:FIRST_RESOURCES], self.resources[FIRST_RESOURCES:][1 - RECENT :]
             return replace(self, resources=(*first, *newest, (id, told)), newest="resources")

@@ -280,6 +280,11 @@ def _with_the_end(state: DiagnosisState, finding: RuleFinding, fact: Fact) -> Ru
     """A grave finding says so when nothing is left that would be tried for it, and how a person goes on."""
     if not _is_grave(finding, state.evidence):
         return finding
+    if finding.rule == "out_of_memory":
+        if state.rewinds < MOST_REWINDS:
+            return finding
+        following = f"swarm diagnose {fact.envelope.subject} -o next.yaml writes a request with smaller parts."
+        return replace(finding, cure=f"{MOST_REWINDS} automatic repairs were not enough. {following} {finding.cure}")
     if state.rewinds >= MOST_REWINDS:
         advice = f"{MOST_REWINDS} automatic rewinds did not help: look at the data and the model."
     elif state.evidence.edition > 1 and state.tried and next_rung(_trouble(state, finding), state.tried) is None:
@@ -295,9 +300,12 @@ def _with_the_end(state: DiagnosisState, finding: RuleFinding, fact: Fact) -> Ru
 def _proposing(state: D, finding: RuleFinding, fact: Fact) -> D:
     """The state with what is proposed for one finding, by its ladder or, in edition 1, by itself."""
     evidence = state.evidence
+    if evidence.newest == "exhaustion" and state.pending is not None and state.pending.proposal is None:
+        # No child is left that could name rows, and whoever trains waits for an answer to this.
+        state = replace(state, pending=None, proposed=False)
     if evidence.mode not in ("fix", "propose") or state.pending is not None:
         return state
-    if evidence.edition == 1 and evidence.mode == "fix":
+    if evidence.edition == 1 and evidence.mode == "fix" and evidence.newest != "exhaustion":
         proposal = finding.proposed(evidence.segment) if state.may_fix else None
         return state if proposal is None else _pending(state, Pending(fact.id, finding, proposal))
     if finding.severity == "note":

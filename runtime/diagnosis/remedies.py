@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from runtime.diagnosis.evidence import Evidence, RuleFinding
-from runtime.engine.parts.levers import BalanceClasses, DropoutShare, SkipRows, WeightDecay
+from runtime.engine.parts.levers import BalanceClasses, CutBatch, DropoutShare, SkipRows, WeightDecay
 
 Changes = Mapping[str, JsonValue]
 
@@ -80,6 +80,12 @@ def _skip_rows(trouble: Trouble) -> Changes | None:
     seen_by_sensors = [int(row) for name, row in trouble.finding.figures.items() if name.startswith("row:")]
     rows = trouble.rows or seen_by_sensors
     return {"skip_rows": SkipRows.of(rows).recorded} if rows else None
+
+
+def _halve_batch(trouble: Trouble) -> Changes | None:
+    rows, evaluated = (int(trouble.finding.figures.get(name, 0)) for name in ("batch", "evaluated"))
+    cut = CutBatch.below(trouble.seen.request, rows, evaluated) if rows > 0 else None
+    return None if cut is None else {cut.name: cut.value}
 
 
 FAR_OFF, GENTLER = 0.01, 0.1
@@ -234,6 +240,7 @@ RUNGS: Mapping[str, Rung] = {
     rung.name: rung
     for rung in (
         Rung("skip_rows", "the named rows are left out", 3, 2, 1, _skip_rows, times=3),
+        Rung("halve_batch", "the rows of a step in smaller parts", 3, 2, 1, _halve_batch, times=13),
         Rung("lower_rate", "a lower learning rate", 3, 2, 2, _lower, times=2),
         Rung("clip", "gradients are clipped", 2, 2, 1, _clip),
         Rung("warm_up", "the learning rate is warmed up again", 1, 2, 1, _warm_up),
@@ -287,6 +294,7 @@ _CHOSEN: Mapping[str, tuple[str, ...]] = {
     "wrong_loss": ("usual_loss",),
     "missing_normalisation": ("standardize",),
     "bad_initialisation": ("usual_weights", "new_seed"),
+    "out_of_memory": ("halve_batch",),
 }
 
 LADDERS: Mapping[str, tuple[Rung, ...]] = {

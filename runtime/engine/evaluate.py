@@ -34,18 +34,20 @@ class Judge:
         self._learner, self._resolved, self._split = learner, resolved, split
         self._feed = Feed(dataset, split, resolved.device)
 
-    def values(self, model: nn.Module) -> dict[str, float]:
+    def values(self, model: nn.Module, size: int | None = None) -> dict[str, float]:
         """`SPLIT_loss` and every metric of the learner; the model's mode is left as it was.
 
-        Batches come in the order of the rows. Answers are kept only for a workload's metrics that are functions of all.
+        Batches, of `size` rows or as resolved, come in the order of the rows. Answers are kept only for a workload's
+        metrics that are functions of all.
         """
         metrics = self._learner.metrics
         streamed = {name: metric for name, metric in metrics.items() if isinstance(metric, StreamingMetric)}
         seen: dict[str, object] = {name: metric.begin() for name, metric in streamed.items()}
         kept: list[Tensor] = []
         losses = LossMean()
-        for loss, answer, batch in self._passes(model):
-            losses.take(loss, min(self._resolved.evaluation_batch, self._feed.rows - losses.rows))
+        size = size or self._resolved.evaluation_batch
+        for loss, answer, batch in self._passes(model, size):
+            losses.take(loss, min(size, self._feed.rows - losses.rows))
             if answer is None:
                 continue
             columns = HostColumns(batch)
@@ -64,12 +66,12 @@ class Judge:
 
     def answers(self, model: nn.Module) -> Tensor:
         """The model's answers for every row, in order, as float32 on the CPU."""
-        found = [answer for _, answer, _ in self._passes(model) if answer is not None]
+        found = [answer for _, answer, _ in self._passes(model, self._resolved.evaluation_batch) if answer is not None]
         return torch.cat(found)
 
-    def _passes(self, model: nn.Module) -> Iterator[tuple[Tensor, Tensor | None, Batch]]:
+    def _passes(self, model: nn.Module, size: int) -> Iterator[tuple[Tensor, Tensor | None, Batch]]:
         """The loss, the answers and the columns of each batch, in the order of the rows."""
-        size, resolved = self._resolved.evaluation_batch, self._resolved
+        resolved = self._resolved
         with judging(model), torch.no_grad(), computing(resolved.precision, resolved.device):
             for first in range(0, self._feed.rows, size):
                 self._learner.reseed(mix(resolved.seed, Stream.EVALUATE, first) >> 1)

@@ -120,7 +120,7 @@ class Run:
 
     def rehearse(self) -> float:
         """Go forward and backward over the first batch without a move, and give its loss; the run is spent then."""
-        resolved = self.plan.resolved
+        resolved = self.plan.resolved_at(0)
         (parts,) = self._parts(0, self._setup.sampler.take(0, resolved.batch * resolved.accumulate))
         loss, _ = descend(self._setup, parts)
         return float(loss)
@@ -212,12 +212,13 @@ class Run:
             return window
         odd: tuple[int, ...] = ()
         if not window.finite:
-            odd = self._setup.feed.rows_not_finite(rows, resolved.batch, left_out(self.plan, first))
+            size = self.plan.resolved_at(first).batch
+            odd = self._setup.feed.rows_not_finite(rows, size, left_out(self.plan, first))
         return replace(window, sensors=read_sensors(watch, successive, odd))
 
     def _parts(self, first: int, rows: np.ndarray) -> list[list[Part]]:
         """For each attempt its micro-steps, each a seed and its rows."""
-        resolved = self.plan.resolved
+        resolved = self.plan.resolved_at(first)
         taken = resolved.batch * resolved.accumulate
         batches = self._setup.feed.batches(rows, resolved.batch, first * taken, left_out(self.plan, first))
         seeds = random_keys.step_seeds(resolved.seed, first * resolved.accumulate, len(batches))
@@ -250,7 +251,7 @@ class Run:
         if epoch is None or (not fresh and self.plan.regular_epoch(self.step) is not None):
             return None
         with self._setup.average.standing_in():
-            values = self._judge.values(self._setup.model)
+            values = self._judge.values(self._setup.model, self.plan.resolved_at(self.step - 1).evaluation_batch)
         self.control = self.control.after(self.step, values[self.control.metric])
         control = self.control
         return Evaluation(

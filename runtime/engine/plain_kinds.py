@@ -119,6 +119,8 @@ class SegmentPlan:
     """Training rows that are left out, by the places from 1 of the first and the last of each run."""
     options: tuple[tuple[str, JsonValue], ...] = ()
     """Values of the request that hold in place of its own, by dotted path."""
+    cut: int = 0
+    """In how many parts of one size each batch is taken, and evaluations in batches as large; 0 where none is cut."""
 
 
 class Lever(ABC):

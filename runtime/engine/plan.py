@@ -15,6 +15,7 @@ from contracts.request import Request
 from contracts.request.reading import put
 from contracts.request.training import is_rechecked
 from runtime.engine.evaluations import NOTHING_EVALUATED, EvaluationsView
+from runtime.engine.parts.levers import CutBatch
 from runtime.engine.parts.schedules import course
 from runtime.engine.plain_kinds import Lever, SegmentPlan, read_levers
 
@@ -139,6 +140,19 @@ class Plan:
                 plan = lever.apply(plan)
             plans.append(plan)
         return tuple(plans)
+
+    @cached_property
+    def _values(self) -> tuple[ResolvedValues, ...]:
+        whole = [getattr(self.resolved, name) for name in CutBatch.SIZES]
+        cuts = (CutBatch(one.cut).sizes(*whole) if one.cut else whole for one in self.segments)
+        return tuple(replace(self.resolved, **dict(zip(CutBatch.SIZES, cut, strict=True))) for cut in cuts)
+
+    def resolved_at(self, step: int) -> ResolvedValues:
+        """The resolved values as decisions have them for the attempt that follows `step` finished ones.
+
+        Rows per step never change: `batch` and `accumulate` say in which parts they are taken.
+        """
+        return self._values[self.segment_at(step) - 1]
 
     @cached_property
     def requests(self) -> tuple[Request, ...]:

@@ -140,6 +140,8 @@ class Settings:
     takeover_after_seconds: float = _from(0, 15.0)
     trainings: int = _from(0, 0)
     """How many sessions the trainer here trains at once, and so adds to the slots of the queue; 0 for one per core."""
+    training_memory_bytes: int = _from(0, 0)
+    """What a training on the processor may take beside what its process begins with; 0 for no limit of its own."""
     stall_after_seconds: float = _from(1, 60.0)
     ledger_every_events: int = _from(1, 1000)
     ledger_every_seconds: float = _from(0, 30.0)

@@ -7,7 +7,7 @@ import resource
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from contracts.errors import InvalidRequest, Problem
@@ -26,8 +26,10 @@ def free_bytes() -> int | None:
 
 
 @contextmanager
-def bounded(most: int | None = None) -> Iterator[None]:
+def bounded(most: int | None = None, *, free_too: bool = True) -> Iterator[None]:
     """Inside, this process takes no more than is free now, nor than `most` bytes besides what it holds already.
+
+    Where what is `free_too` is not asked, `most` alone counts, so that neighbours do not decide.
 
     What asks for more hears `MemoryError`. For code whose needs cannot be counted beforehand; without it the kernel
     chooses a process to end. No bound where the system does not say what is free, nor in a process that has other work
@@ -37,7 +39,7 @@ def bounded(most: int | None = None) -> Iterator[None]:
     if free is None:
         yield
         return
-    room = free if most is None else min(free, most)
+    room = free if most is None else min(free, most) if free_too else most
     before, highest = resource.getrlimit(resource.RLIMIT_DATA)
     # What counts against the limit already is the writable memory that is private to this process.
     lines = Path("/proc/self/status").read_bytes().splitlines()
@@ -52,6 +54,18 @@ def bounded(most: int | None = None) -> Iterator[None]:
         raise
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (before, highest))
+
+
+def killed_for_memory() -> int:
+    """How many processes the system has ended so far because memory ran out; 0 where it does not say.
+
+    In a container with a limit of its own these are the container's, else the machine's.
+    """
+    for place, name in ((CGROUP / "memory.events", b"oom_kill"), (Path("/proc/vmstat"), b"oom_kill")):
+        with suppress(OSError, ValueError):
+            lines = (line.split() for line in place.read_bytes().splitlines())
+            return next((int(count) for key, count in lines if key == name), 0)
+    return 0
 
 
 def counted(text: bytes) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import ChildDied, OutOfMemory
+from runtime.engine.parts.levers import CutBatch
 from runtime.home.workloads import WorkloadEntry
 from runtime.jobs.job import Seal, job, torch_profile
 from runtime.model.checkpoints import ModelOrder
@@ -88,10 +89,6 @@ def predict_rows(asked: AskedRows) -> AnsweredRows:
     return inspection.predict(asked)
 
 
-MOST_PARTS = 10_000
-"""The most that a request may write for `training.accumulate`."""
-
-
 @dataclass(frozen=True)
 class RehearsalTask:
     """A plan to rehearse with its data, in the process that training would run in.
@@ -115,14 +112,19 @@ class RehearsalTask:
         return resolved["batch"], resolved["accumulate"]
 
     def halved(self) -> "RehearsalTask | None":
-        """The same with twice the parts of half the rows: the same rows in each step. None where that cannot be."""
+        """The same rows in each step, in twice as many parts, or the first number beyond that divides them.
+
+        None where that cannot be.
+        """
         rows, parts = self.parts
-        if rows % 2 or 2 * parts > MOST_PARTS:
+        training = {**self.plan["request"]["training"], "batch_size": rows, "accumulate": parts}
+        request = {**self.plan["request"], "training": training}
+        cut = CutBatch.below(request, rows)
+        if cut is None:
             return None
-        resolved = {**self.plan["resolved"], "batch": rows // 2, "accumulate": 2 * parts}
-        request = self.plan["request"]
-        training = {**request["training"], "batch_size": rows // 2, "accumulate": 2 * parts}
-        return replace(self, plan={**self.plan, "resolved": resolved, "request": {**request, "training": training}})
+        resolved = {**self.plan["resolved"], "batch": rows // cut.value, "accumulate": cut.value * parts}
+        request["training"] = {**training, "batch_size": rows // cut.value, "accumulate": cut.value * parts}
+        return replace(self, plan={**self.plan, "resolved": resolved, "request": request})
 
 
 @dataclass(frozen=True)

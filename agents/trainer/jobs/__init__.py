@@ -79,7 +79,8 @@ class AttemptTask:
     """A plan to train, with its data, and the state and evaluations with which this attempt begins.
 
     It begins with new weights, or those of the blob `initial`, where there is no state to `resume`. The rows are
-    compared with their digests when they are to be verified.
+    compared with their digests when they are to be verified. On a processor it takes no more than `memory` bytes beside
+    what its process begins with, where that is said.
     """
 
     plan: Mapping[str, Any]
@@ -93,6 +94,7 @@ class AttemptTask:
     evaluations: Sequence[tuple[int, float]]
     workloads: Sequence[WorkloadEntry]
     repetitions: Repetitions = field(default_factory=Repetitions)
+    memory: int | None = None
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from agents.trainer.jobs import (
 )
 from agents.trainer.jobs.repeat import Staging, resume
 from bus.blobs import DirectoryBlobs
+from contracts.errors import OutOfMemory
 from contracts.trainer import ProfiledOperator, TrainingProfiled
 from runtime.engine import checkpoint, seal, state
 from runtime.engine.dataset import Dataset
@@ -40,12 +41,20 @@ from runtime.engine.resolve import Sizes, refuse_rows_beyond
 from runtime.home.workloads import enlist
 from runtime.jobs import resources
 from runtime.jobs.failpoints import failpoint
+from runtime.jobs.messages import error_data, error_from_data
 from runtime.replay import comparison, initial_state
 from runtime.replay.comparison import Reason
 
 
 def run(context: TrainingContext, task: AttemptTask) -> int:
     """Train by the task until the plan is done or the trainer orders the job to leave; the step that was reached."""
+    # A driver of a GPU takes memory in ways of its own, which are not to be judged here.
+    limited = task.memory is not None and task.device == "cpu"
+    with resources.bounded(task.memory, free_too=False) if limited else nullcontext():
+        return _trained(context, task)
+
+
+def _trained(context: TrainingContext, task: AttemptTask) -> int:
     sealed = asdict(task.seal)
     seal.apply(**sealed)
     enlist(task.workloads)
@@ -55,7 +64,14 @@ def run(context: TrainingContext, task: AttemptTask) -> int:
     # What user code takes of this machine's own memory to build its model is counted nowhere else.
     bounded = plan["request"]["model"]["architecture"] == "workload" and plan["resolved"]["device"] == "cpu"
     with spent.on("setup"), resources.bounded() if bounded else nullcontext():
-        run = _begin(task)
+        try:
+            run = _begin(task)
+        except Exception as error:
+            if isinstance(told := error_from_data(error_data(error)), OutOfMemory):
+                # No batch is too large when not even the model fits.
+                path = told.path if isinstance(error, OutOfMemory) else "model"
+                raise OutOfMemory(told.message, cure=told.cure, path=path) from error
+            raise
         seal.recheck(**sealed)
     profile = StepProfile(run, task, context)
     run.measured(lambda name, function: spent.timed(name, profile.counted(name, function)))
@@ -129,7 +145,8 @@ def _begin(task: AttemptTask) -> Run:
         sizes.refuse_beyond(free, device=plan.resolved.device)
     dataset = Dataset.open(task.dataset, verify=task.verify)
     if free is not None:
-        refuse_rows_beyond(free, plan.resolved, dataset.facts, plan.request.data.workers)
+        newest = plan.resolved_at(plan.changes[-1].step if plan.changes else 0)
+        refuse_rows_beyond(free, newest, dataset.facts, plan.request.data.workers)
     if task.resume is None:
         return Run.start(plan, dataset, initial=initial_state.initial_tensors(task.blobs, task.initial))
     return resume(task, dataset, task.resume.path, task.resume.state_root)
@@ -253,7 +270,7 @@ class StepProfile:
     """
 
     def __init__(self, run: Run, task: AttemptTask, context: TrainingContext) -> None:
-        training, resolved = run.plan.request.training, run.plan.resolved
+        training, resolved = run.plan.request.training, run.plan.resolved_at(run.step)
         self._context, self._segment, self._first = context, run.plan.segment_at(run.step), run.step + WARM
         self._device = resolved.device
         self._parts = resolved.accumulate

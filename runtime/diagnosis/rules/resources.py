@@ -1,4 +1,6 @@
-"""Rules about the machine: advice only, because wall clock and memory are no function of the plan."""
+"""Rules about the machine. Clocks and memory are no function of the plan, so of these rules only one has a remedy:
+that memory ran out was recorded by the trainer, whose lane everybody folds alike.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ from statistics import median
 from typing import ClassVar
 
 from contracts.resource_monitor import ResourcesMeasured
-from runtime.diagnosis.evidence import Evidence, Rule, RuleFinding, rule
+from runtime.diagnosis.evidence import Evidence, Remedy, Rule, RuleFinding, rule
+from runtime.engine.parts.levers import CutBatch
 
 
 class ResourceRule(Rule):
@@ -128,3 +131,43 @@ class EpochDrift(ResourceRule):
             return None
         message = f"An epoch takes {median(now):.3g} s, and took {before:.3g} s at first."
         return self.note(seen, message, before=before, now=median(now))
+
+
+@rule
+@dataclass(frozen=True)
+class MemoryShortage(Rule):
+    """Fires when a training ran out of memory; its remedy is the same step in smaller parts, as long as there are any.
+
+    An evaluation may have been what took too much: with a batch that cannot be cut it alone goes in smaller batches.
+    """
+
+    name = "out_of_memory"
+    looks_at = "whether memory ran out, and in how many rows at once a step is taken"
+    severity = "critical"
+    cure = "Make training.batch_size smaller and training.accumulate larger by as much, or choose a smaller model."
+    edition = 1
+    after = ("exhaustion",)
+
+    def look(self, seen: Evidence) -> RuleFinding | None:
+        """What the trainer recorded, from the planned checkpoint before it again in smaller parts."""
+        if seen.exhausted is None:
+            return None
+        id, told = seen.exhausted
+        message = f"A step of {told.batch} x {told.accumulate} rows took too much memory: {told.message}"
+        figures = {"batch": told.batch, "accumulate": told.accumulate, "evaluated": told.evaluated}
+        figures |= {} if told.limit is None else {"limit": told.limit}
+        step, request = told.step, seen.request
+        about = (self.name, self.severity, step, step + 1, message)
+        cut = CutBatch.below(request, told.batch, told.evaluated)
+        if cut is None:
+            why = f": {CutBatch.whole(request)}" if told.batch > 1 and CutBatch.whole(request) else ""
+            cure = f"{told.batch} rows cannot be halved{why}. Choose a smaller model, or give trainings more memory."
+            return RuleFinding(*about, cure, (id,), figures, confidence="certain")
+        by_batch = CutBatch.whole(request)
+        if (request.get("model") or {}).get("architecture") == "workload":
+            by_batch = "what the workload takes over the rows of a batch is taken over fewer"
+        notes = f" ({by_batch})" if by_batch and cut.value > 1 else ""
+        why = f"{told.batch} rows at once took more memory than there is{notes}"
+        return RuleFinding(
+            *about, self.cure, (id,), figures, Remedy(seen.planned(step), (cut,), why), confidence="certain"
+        )

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import JsonValue
 
+from contracts.errors import InvalidInput
 from runtime.engine.plain_kinds import Lever, SegmentPlan, lever
 
 
@@ -160,6 +161,84 @@ class WarmUp(Lever):
 
     def sentence(self) -> str:
         return f"the learning rate warmed up again over {self.value} steps"
+
+
+MOST_PARTS = 10_000
+"""The most parts that a step may have, as `training.accumulate` may say."""
+
+
+@lever("halve_batch")
+@dataclass(frozen=True)
+class CutBatch(Lever):
+    """Takes each batch of the request in so many parts of one size, in place of what held before.
+
+    A step has the rows that it had and is one update. Evaluations go in batches of the size of a part, so that they
+    take no more memory than a step; with a value of 1 that is all that changes.
+    """
+
+    value: int
+    values: ClassVar[str] = f"a number of parts from 1 to {MOST_PARTS} that divides training.batch_size"
+    SIZES: ClassVar = ("batch", "accumulate", "evaluation_batch")
+    """The resolved values that it changes."""
+
+    @classmethod
+    def read(cls, value: object) -> Self:
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_PARTS:
+            raise ValueError
+        return cls(value)
+
+    @classmethod
+    def below(cls, request: Mapping[str, Any], rows: int, evaluated: int = 0) -> Self | None:
+        """The next one where `rows` at once are too many: half of them or, where that does not divide, fewer.
+
+        Where a whole batch cannot be cut, and evaluations take as many as `evaluated` rows, these alone change. None
+        when nothing is left.
+        """
+        batch = request.get("training", {}).get("batch_size", 0)
+        parts = range(-(-2 * batch // rows), min(batch, MOST_PARTS) + 1)
+        smaller = next((found for found in map(cls, parts) if not found.misfit(request)), None)
+        return cls(1) if smaller is None and evaluated > rows == batch else smaller
+
+    def sizes(self, batch: int, accumulate: int, evaluated: int) -> tuple[int, int, int]:
+        """Rows and number of the parts of a step, and rows that are judged at once, where these were resolved."""
+        if batch % self.value:
+            message = f"a batch of {batch} rows cannot be taken in {self.value} parts of one size"
+            raise InvalidInput(message, cure="Give a number that divides it.", path=self.name)
+        rows = batch // self.value
+        return rows, accumulate * self.value, min(evaluated, rows)
+
+    def misfit(self, request: Mapping[str, Any]) -> str:
+        training = request.get("training", {})
+        batch, parts = training.get("batch_size", 0), self.value * training.get("accumulate", 1)
+        if not batch or batch % self.value:
+            return f"a batch of {batch} rows cannot be taken in {self.value} parts of one size"
+        if batch == self.value > 1 and self.whole(request):
+            return f"parts of one row are too small: {self.whole(request)}"
+        return "" if parts <= MOST_PARTS else f"a step would have {parts} parts, and {MOST_PARTS} is the most"
+
+    @staticmethod
+    def whole(request: Mapping[str, Any]) -> str:
+        """What in a training looks at a batch as a whole, and so at each part of a cut one; empty for nothing.
+
+        What a workload does is not known.
+        """
+        if request.get("loss", {}).get("type") in ("contrastive", "triplet"):
+            return "the loss compares the rows of a batch with each other"
+        normed = request.get("model", {}).get("architecture") in ("cnn", "resnet")
+        return "batch normalisation takes its statistics over the rows of a batch" if normed else ""
+
+    def in_request(self, request: Mapping[str, Any]) -> Mapping[str, JsonValue]:
+        training = request["training"]
+        batch, accumulate = training["batch_size"] // self.value, training.get("accumulate", 1) * self.value
+        return {"training.batch_size": batch, "training.accumulate": accumulate} if self.value > 1 else {}
+
+    def apply(self, plan: SegmentPlan) -> SegmentPlan:
+        return replace(plan, cut=self.value)
+
+    def sentence(self) -> str:
+        if self.value == 1:
+            return "evaluations in batches as large as a step's"
+        return f"each batch in {self.value} parts, and evaluations in batches of that size"
 
 
 def _with_option(plan: SegmentPlan, path: str, value: float | str) -> SegmentPlan:

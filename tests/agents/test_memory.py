@@ -1,0 +1,218 @@
+"""A training that runs out of memory goes on in smaller parts of the same steps, and can be computed again."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bus.memory import MemoryBus
+from contracts.diagnostician import InterventionProposed, OutcomeJudged, ProblemDiagnosed
+from contracts.envelope import Fact
+from contracts.event import Event
+from contracts.request import read_request
+from contracts.roles import BUILT_IN
+from contracts.session import SessionState
+from contracts.trainer import (
+    AuditCompleted,
+    InterventionApplied,
+    MemoryExhausted,
+    TrainingCompleted,
+    TrainingFailed,
+    WindowRecorded,
+)
+from contracts.validator import CheckpointValidated
+from runtime.diagnosis.fold import MOST_REWINDS
+from runtime.home.home import Home
+from runtime.home.workloads import Workloads, inspect_file
+from tests.agents.test_diagnostician import NAN, SESSION, only
+from tests.agents.test_ladder import SensedLog
+from tests.harness import beside, crew, small_request, until_ended, until_said
+
+GREEDY = """
+import numpy as np
+import torch
+from torch import nn
+from stigmergy import Workload
+
+
+class Greedy(nn.Linear):
+    def forward(self, x):
+        if MEGABYTES and self.training and len(x) > LEAST:
+            held = torch.ones(len(x) * MEGABYTES << 18)
+        return super().forward(x)
+
+
+class Wide(Workload):
+    def data(self, o):
+        x = np.random.default_rng(0).normal(size=(400, 4)).astype("f4")
+        return {"x": x, "y": (x[:, 0] > 0).astype("i8")}
+
+    def build(self, o, facts):
+        return Greedy(4, 2)
+
+    def loss(self, model, batch):
+        return nn.functional.cross_entropy(model(batch["x"]), batch["y"])
+"""
+"""A workload of which every row of a batch takes so many megabytes in a step."""
+
+LIMIT = 512 << 20
+
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is limited by Linux's means")
+
+
+def asked_of_greed(home: Path, megabytes: int, least: int = 0, **changes: Any) -> dict[str, Any]:
+    """A request for 15 steps of 64 rows of the workload, which is added to the home."""
+    file = home.parent / "greedy.py"
+    file.write_text(GREEDY.replace("MEGABYTES", str(megabytes)).replace("LEAST", str(least)))
+    Home(home).prepare()
+    known = Workloads(home)
+    known._write(known._added() | {"greedy": inspect_file(str(file))})
+    request = small_request(
+        model={"architecture": "workload", "workload": "greedy"},
+        data={"source": "workload", "workload": "greedy"},
+        training={"epochs": 3, "batch_size": 64},
+        checkpoints={"every_steps": 5},
+        **changes,
+    )
+    del request["loss"]
+    return request
+
+
+async def trained(
+    home: Path, request: dict[str, Any], *, audited: bool = False, disturbed: str = ""
+) -> tuple[SessionState, list[Event]]:
+    """The session under the limit and its events; its full audit has passed where it is asked for.
+
+    Disturbed, the crew is gone once such an event is there, and another goes on with two who judge.
+    """
+    bus, made_with = MemoryBus(), {"training_memory_bytes": LIMIT}
+    if disturbed:
+        async with crew(home, BUILT_IN, bus=bus, **made_with) as made:
+            session = await made.commands.submit(read_request(request).resolved(), request_id="r")
+            await until_said(made, session, disturbed)
+    async with crew(home, BUILT_IN, bus=bus, **made_with) as made, AsyncExitStack() as more:
+        if disturbed:
+            await more.enter_async_context(beside(made, ("diagnostician",), "another"))
+        session = await made.commands.submit(read_request(request).resolved(), request_id="r")
+        ended = await until_ended(made, session, 90)
+        events = [fact.event for fact in made.tail.history(session).facts]
+        if audited:
+            audit = await made.commands.verbs["audit"]({"session": session, "mode": "full"})
+            outcome = (await until_ended(made, str(audit["session"]), 90)).outcome
+            assert isinstance(outcome, AuditCompleted)
+            assert outcome.verdict == "pass", outcome
+            assert outcome.found.spans_checked == outcome.found.spans_total > 0
+    return ended, events
+
+
+def levers(events: list[Event]) -> list[tuple[int, Any]]:
+    """What took effect, each with the step at which it did."""
+    return [(one.step, one.changes["halve_batch"]) for one in events if isinstance(one, InterventionApplied)]
+
+
+@needs_linux
+async def test_a_step_that_takes_too_much_memory_is_taken_in_smaller_parts_and_computed_again(tmp_path: Path) -> None:
+    ended, events = await trained(tmp_path / "home", asked_of_greed(tmp_path / "home", 20), audited=True)
+    assert isinstance(ended.outcome, TrainingCompleted)
+    exhausted = [one for one in events if isinstance(one, MemoryExhausted)]
+    assert [(one.step, one.batch, one.accumulate, one.limit) for one in exhausted] == [
+        (0, 64, 1, LIMIT),
+        (0, 32, 2, LIMIT),
+    ]
+    assert levers(events) == [(0, 2), (0, 4)]
+    assert all(one.reproducible for one in events if isinstance(one, InterventionApplied))
+    assert [one.helped for one in events if isinstance(one, OutcomeJudged)] == [False, True]
+    assert sum(one.last - one.first for one in events if isinstance(one, WindowRecorded)) == 15
+    assert {one.control for one in events if isinstance(one, CheckpointValidated)} == {"reproduced"}
+    (tmp_path / "other").mkdir()
+    home = tmp_path / "other" / "home"
+    again, others = await trained(home, asked_of_greed(home, 20), disturbed="memory.exhausted")
+    assert levers(others) == levers(events)
+    assert again.weights_digest == ended.weights_digest, "killed and doubled judges change no bit"
+
+
+@needs_linux
+async def test_what_no_smaller_part_helps_ends_with_the_number_of_rows_and_the_cure(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    request = asked_of_greed(home, 600)
+    ended, events = await trained(home, request)
+    assert levers(events) == [(0, 2), (0, 4), (0, 8)]
+    assert isinstance(ended.outcome, TrainingFailed)
+    assert ended.outcome.code == "out-of-memory"
+    assert "A step of 8 x 8 rows took too much memory" in ended.outcome.message
+    assert f"{MOST_REWINDS} automatic repairs were not enough" in ended.outcome.cure
+
+
+class StarvedLog(SensedLog):
+    """A session whose trainer runs out of memory."""
+
+    def exhausted(self, rows: int = 64, parts: int = 1, judged: int = 256) -> Fact:
+        about = {"segment": self.segment, "step": self.step, "batch": rows, "accumulate": parts, "evaluated": judged}
+        return self.say("trainer", MemoryExhausted(**about, message="there is not enough memory", limit=LIMIT))
+
+
+def starved(batch: int = 64, **asked: Any) -> StarvedLog:
+    return StarvedLog(training={"batch_size": batch, "accumulate": 1}, **asked)
+
+
+def test_rows_are_halved_from_the_checkpoint_before_on_and_three_times_by_itself() -> None:
+    log, cuts = starved(every=100), []
+    for _ in range(5):
+        log.window()
+    for rows in (64, 32, 16):
+        proposed, id = log.proposed(log.exhausted(rows, 64 // rows))
+        cuts.append((proposed.rewind_to, proposed.changes, proposed.remedy, proposed.automatic))
+        log.applied(id, 200)
+    assert cuts == [(200, {"halve_batch": parts}, "halve_batch", True) for parts in (2, 4, 8)]
+    last = log.exhausted(8, 8)
+    (told,) = log.answer(last)
+    assert isinstance(told, ProblemDiagnosed)
+    assert (told.severity, told.first, told.evidence) == ("critical", 200, [last.id])
+    assert f"{MOST_REWINDS} automatic repairs were not enough. swarm diagnose {SESSION} -o next.yaml" in told.cure
+
+
+def test_before_the_first_window_memory_is_judged_as_well_and_a_cure_that_holds_has_helped() -> None:
+    log = starved()
+    proposed, id = log.proposed(log.exhausted())
+    assert (proposed.rewind_to, proposed.changes) == (0, {"halve_batch": 2})
+    log.applied(id, 0)
+    verdicts = [one for _ in range(3) for one in only(OutcomeJudged, log.answer(log.window()))]
+    verdicts += only(OutcomeJudged, log.answer(log.evaluation()))
+    assert [one.helped for one in verdicts] == [True]
+
+
+@pytest.mark.parametrize(("mode", "kinds"), [("off", 0), ("observe", 1), ("propose", 2)])
+def test_without_leave_to_repair_memory_is_told_or_waits_for_a_person(mode: str, kinds: int) -> None:
+    log = starved(diagnosis={"mode": mode})
+    answer = log.answer(log.exhausted())
+    assert len(answer) == kinds
+    assert all(one.waits and not one.automatic for one in only(InterventionProposed, answer))
+
+
+def test_what_cannot_be_halved_is_told_with_why_and_what_looks_at_whole_batches_is_named() -> None:
+    one = starved(1, model={"architecture": "mlp"})
+    proposed, id = one.proposed(one.exhausted(1))
+    assert (proposed.changes, "evaluations in batches" in proposed.reason) == ({"halve_batch": 1}, True)
+    one.applied(id, 0)
+    (told,) = one.answer(one.exhausted(1, judged=1))
+    assert isinstance(told, ProblemDiagnosed)
+    assert "1 rows cannot be halved. Choose a smaller model" in told.cure
+    normed = starved(2, model={"architecture": "cnn"})
+    assert (
+        "2 rows cannot be halved: batch normalisation"
+        in only(ProblemDiagnosed, normed.answer(normed.exhausted(2)))[0].cure
+    )
+    fewer = starved(model={"architecture": "cnn"})
+    assert "(batch normalisation takes its statistics over" in fewer.proposed(fewer.exhausted())[0].reason
+
+
+def test_rows_that_are_still_looked_for_when_memory_runs_out_are_passed_over() -> None:
+    log = starved()
+    log.window()
+    log.window([1.0, NAN] * 25)
+    proposed, _ = log.proposed(log.exhausted())
+    assert proposed.remedy == "halve_batch"
