@@ -79,7 +79,7 @@ class _ChildState:
     held: int | None = None
     finished: PlanEnd | None = None
     starved: bool = False
-    """Whether the system ended it because memory ran out."""
+    """Whether it ended because memory ran out."""
 
 
 class SessionRun:
@@ -193,8 +193,8 @@ class SessionRun:
                 return await self._died(error)
             case Full():
                 return await self._until_room(error)
-            case OutOfMemory() if self.claim.epoch is not None and error.path != "model":
-                # Smaller parts of a step help no model that does not fit, nor what is no training yet.
+            case OutOfMemory() if self._state.starved and error.path != "model":
+                # Smaller parts of a step help no model that does not fit, nor what is no training.
                 return await self._ran_out(error)
             case NotVerified() if (start := self.claim.newest()) is not None and await self.claim.wrong_with(start):
                 # A damaged checkpoint explains the error, so an earlier one may do.
@@ -300,6 +300,7 @@ class SessionRun:
 
     async def _train(self) -> bool:
         """Train until the child has left; True when the session needs another attempt."""
+        self._state = _ChildState()
         task, start = await self.claim.task()
         first = start.written.step if start else self.now.training.begins
         recorded = RecordedPath.of(self._wakeup.history.facts, self.now, first, self.claim.unusable)
@@ -317,6 +318,9 @@ class SessionRun:
             except SessionCancelled:
                 child.kill("was asked to hold for a cancel and did not")
                 await self.claim.say(self._attempt_ended(self.now.step))
+                raise
+            except OutOfMemory:
+                self._state.starved = True
                 raise
             except ChildDied:
                 if (end := child.exit) is not None and self.now.outcome is None:

@@ -107,9 +107,9 @@ class Log:
         )
         return self.say("trainer", event)
 
-    def applied(self, proposal: str, step: int, *, by: str = "non_finite") -> Fact:
+    def applied(self, proposal: str, step: int, *, by: str = "non_finite", **changes: Any) -> Fact:
         self.segment, self.step = self.segment + 1, step
-        changes = {"learning_rate": 0.1}
+        changes = changes or {"learning_rate": 0.1}
         event = InterventionApplied(
             proposal=proposal, by=by, segment=self.segment, step=step, changes=changes, reproducible=True
         )

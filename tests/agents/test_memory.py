@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from agents.trainer.run import MOST_STARVED
 from bus.memory import MemoryBus
+from contracts.common import ChildEnded
 from contracts.diagnostician import InterventionProposed, OutcomeJudged, ProblemDiagnosed
 from contracts.envelope import Fact
 from contracts.event import Event
@@ -26,13 +28,19 @@ from contracts.trainer import (
 )
 from contracts.validator import CheckpointValidated
 from runtime.diagnosis.fold import MOST_REWINDS
+from runtime.diagnosis.health import diagnose
 from runtime.home.home import Home
 from runtime.home.workloads import Workloads, inspect_file
+from runtime.jobs import resources
 from tests.agents.test_diagnostician import NAN, SESSION, only
 from tests.agents.test_ladder import SensedLog
 from tests.harness import beside, crew, small_request, until_ended, until_said
 
 GREEDY = """
+import os
+from pathlib import Path
+from signal import SIGKILL
+
 import numpy as np
 import torch
 from torch import nn
@@ -41,8 +49,11 @@ from stigmergy import Workload
 
 class Greedy(nn.Linear):
     def forward(self, x):
-        if MEGABYTES and self.training and len(x) > LEAST:
-            held = torch.ones(len(x) * MEGABYTES << 18)
+        killed = Path("EVENTS")
+        if killed.name and len(x) > 16:
+            killed.write_text(f"oom 9\\noom_kill {int(killed.read_text().split()[-1]) + 1}")
+            os.kill(os.getpid(), SIGKILL)
+        held = torch.empty(len(x) * MEGABYTES << 18)
         return super().forward(x)
 
 
@@ -57,17 +68,20 @@ class Wide(Workload):
     def loss(self, model, batch):
         return nn.functional.cross_entropy(model(batch["x"]), batch["y"])
 """
-"""A workload of which every row of a batch takes so many megabytes in a step."""
+"""A workload of which every row of a batch takes so many megabytes.
+
+With a file of a container's memory events it does instead, beyond 16 rows, what the system does to who takes too much.
+"""
 
 LIMIT = 512 << 20
 
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is limited by Linux's means")
 
 
-def asked_of_greed(home: Path, megabytes: int, least: int = 0, **changes: Any) -> dict[str, Any]:
+def asked_of_greed(home: Path, megabytes: int, events: str = "", **changes: Any) -> dict[str, Any]:
     """A request for 15 steps of 64 rows of the workload, which is added to the home."""
     file = home.parent / "greedy.py"
-    file.write_text(GREEDY.replace("MEGABYTES", str(megabytes)).replace("LEAST", str(least)))
+    file.write_text(GREEDY.replace("MEGABYTES", str(megabytes)).replace("EVENTS", events))
     Home(home).prepare()
     known = Workloads(home)
     known._write(known._added() | {"greedy": inspect_file(str(file))})
@@ -85,7 +99,7 @@ def asked_of_greed(home: Path, megabytes: int, least: int = 0, **changes: Any) -
 async def trained(
     home: Path, request: dict[str, Any], *, audited: bool = False, disturbed: str = ""
 ) -> tuple[SessionState, list[Event]]:
-    """The session under the limit and its events; its full audit has passed where it is asked for.
+    """The session under the limit and its events; its full audit has passed where it is asked for, and so has a fork's.
 
     Disturbed, the crew is gone once such an event is there, and another goes on with two who judge.
     """
@@ -101,11 +115,14 @@ async def trained(
         ended = await until_ended(made, session, 90)
         events = [fact.event for fact in made.tail.history(session).facts]
         if audited:
-            audit = await made.commands.verbs["audit"]({"session": session, "mode": "full"})
-            outcome = (await until_ended(made, str(audit["session"]), 90)).outcome
-            assert isinstance(outcome, AuditCompleted)
-            assert outcome.verdict == "pass", outcome
-            assert outcome.found.spans_checked == outcome.found.spans_total > 0
+            fork = str((await made.commands.verbs["fork"]({"session": session, "step": 5}))["session"])
+            assert (await until_ended(made, fork, 90)).weights_digest == ended.weights_digest
+            for each in (session, fork):
+                audit = await made.commands.verbs["audit"]({"session": each, "mode": "full"})
+                outcome = (await until_ended(made, str(audit["session"]), 90)).outcome
+                assert isinstance(outcome, AuditCompleted)
+                assert outcome.verdict == "pass", outcome
+                assert outcome.found.spans_checked == outcome.found.spans_total > 0
     return ended, events
 
 
@@ -115,7 +132,9 @@ def levers(events: list[Event]) -> list[tuple[int, Any]]:
 
 
 @needs_linux
-async def test_a_step_that_takes_too_much_memory_is_taken_in_smaller_parts_and_computed_again(tmp_path: Path) -> None:
+async def test_a_step_that_takes_too_much_memory_is_taken_in_smaller_parts_and_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ended, events = await trained(tmp_path / "home", asked_of_greed(tmp_path / "home", 20), audited=True)
     assert isinstance(ended.outcome, TrainingCompleted)
     exhausted = [one for one in events if isinstance(one, MemoryExhausted)]
@@ -128,11 +147,15 @@ async def test_a_step_that_takes_too_much_memory_is_taken_in_smaller_parts_and_c
     assert [one.helped for one in events if isinstance(one, OutcomeJudged)] == [False, True]
     assert sum(one.last - one.first for one in events if isinstance(one, WindowRecorded)) == 15
     assert {one.control for one in events if isinstance(one, CheckpointValidated)} == {"reproduced"}
-    (tmp_path / "other").mkdir()
-    home = tmp_path / "other" / "home"
-    again, others = await trained(home, asked_of_greed(home, 20), disturbed="memory.exhausted")
+    # The same by the system's hand, with judges that are killed and doubled in the middle of it.
+    home, counts = tmp_path / "other" / "home", tmp_path / "memory.events"
+    home.parent.mkdir()
+    counts.write_text("oom 9\noom_kill 0")
+    monkeypatch.setattr(resources, "CGROUP", tmp_path)
+    again, others = await trained(home, asked_of_greed(home, 0, str(counts)), disturbed="memory.exhausted")
     assert levers(others) == levers(events)
-    assert again.weights_digest == ended.weights_digest, "killed and doubled judges change no bit"
+    assert again.weights_digest == ended.weights_digest
+    assert sum(isinstance(one, ChildEnded) for one in others) == resources.killed_for_memory() == 2 * MOST_STARVED
 
 
 @needs_linux
@@ -169,8 +192,8 @@ def test_rows_are_halved_from_the_checkpoint_before_on_and_three_times_by_itself
         log.applied(id, 200)
     assert cuts == [(200, {"halve_batch": parts}, "halve_batch", True) for parts in (2, 4, 8)]
     last = log.exhausted(8, 8)
-    (told,) = log.answer(last)
-    assert isinstance(told, ProblemDiagnosed)
+    assert only(InterventionProposed, log.answer(last)) == []
+    (told,) = only(ProblemDiagnosed, log.answer(last))
     assert (told.severity, told.first, told.evidence) == ("critical", 200, [last.id])
     assert f"{MOST_REWINDS} automatic repairs were not enough. swarm diagnose {SESSION} -o next.yaml" in told.cure
 
@@ -198,13 +221,12 @@ def test_what_cannot_be_halved_is_told_with_why_and_what_looks_at_whole_batches_
     proposed, id = one.proposed(one.exhausted(1))
     assert (proposed.changes, "evaluations in batches" in proposed.reason) == ({"halve_batch": 1}, True)
     one.applied(id, 0)
-    (told,) = one.answer(one.exhausted(1, judged=1))
-    assert isinstance(told, ProblemDiagnosed)
-    assert "1 rows cannot be halved. Choose a smaller model" in told.cure
+    (told,) = only(ProblemDiagnosed, one.answer(one.exhausted(1, judged=1)))
+    assert "1 row cannot be halved. Choose a smaller model" in told.cure
     normed = starved(2, model={"architecture": "cnn"})
     assert (
         "2 rows cannot be halved: batch normalisation"
-        in only(ProblemDiagnosed, normed.answer(normed.exhausted(2)))[0].cure
+        in only(ProblemDiagnosed, normed.answer(normed.exhausted(2, judged=2)))[0].cure
     )
     fewer = starved(model={"architecture": "cnn"})
     assert "(batch normalisation takes its statistics over" in fewer.proposed(fewer.exhausted())[0].reason
@@ -216,3 +238,20 @@ def test_rows_that_are_still_looked_for_when_memory_runs_out_are_passed_over() -
     log.window([1.0, NAN] * 25)
     proposed, _ = log.proposed(log.exhausted())
     assert proposed.remedy == "halve_batch"
+
+
+def test_the_next_request_takes_the_rows_in_the_smaller_parts_that_held_or_in_smaller_ones() -> None:
+    resolved: Any = read_request(small_request()).resolved()
+    log = StarvedLog(**resolved)
+    _, id = log.proposed(log.exhausted())
+    log.applied(id, 0, halve_batch=2)
+    log.window()
+
+    def following() -> list[tuple[str, object]]:
+        answer = diagnose(log.history.state, log.history.facts)["next"]
+        return [(line["path"], line["after"]) for line in answer["changes"]] if answer else []
+
+    held = [("training.batch_size", 32), ("training.accumulate", 2)]
+    assert following() == held, "a problem that was cured asks for nothing more"
+    log.exhausted(32, 2)
+    assert following() == [*held, ("training.batch_size", 16), ("training.accumulate", 4)]

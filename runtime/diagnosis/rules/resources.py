@@ -9,6 +9,7 @@ from itertools import pairwise
 from statistics import median
 from typing import ClassVar
 
+from contracts.errors import count_of
 from contracts.resource_monitor import ResourcesMeasured
 from runtime.diagnosis.evidence import Evidence, Remedy, Rule, RuleFinding, rule
 from runtime.engine.parts.levers import CutBatch
@@ -161,7 +162,7 @@ class MemoryShortage(Rule):
         cut = CutBatch.below(request, told.batch, told.evaluated)
         if cut is None:
             why = f": {CutBatch.whole(request)}" if told.batch > 1 and CutBatch.whole(request) else ""
-            cure = f"{told.batch} rows cannot be halved{why}. Choose a smaller model, or give trainings more memory."
+            cure = f"{count_of(told.batch, 'row')} cannot be halved{why}. Choose a smaller model, or give trainings more memory."
             return RuleFinding(*about, cure, (id,), figures, confidence="certain")
         by_batch = CutBatch.whole(request)
         if (request.get("model") or {}).get("architecture") == "workload":
