@@ -157,18 +157,16 @@ class MemoryShortage(Rule):
         message = f"A step of {told.batch} x {told.accumulate} rows took too much memory: {told.message}"
         figures = {"batch": told.batch, "accumulate": told.accumulate, "evaluated": told.evaluated}
         figures |= {} if told.limit is None else {"limit": told.limit}
-        step, request = told.step, seen.request
-        about = (self.name, self.severity, step, step + 1, message)
-        cut = CutBatch.below(request, told.batch, told.evaluated)
+        cut, whole = CutBatch.below(seen.request, told.batch, told.evaluated), CutBatch.whole(seen.request)
         if cut is None:
-            why = f": {CutBatch.whole(request)}" if told.batch > 1 and CutBatch.whole(request) else ""
-            cure = f"{count_of(told.batch, 'row')} cannot be halved{why}. Choose a smaller model, or give trainings more memory."
-            return RuleFinding(*about, cure, (id,), figures, confidence="certain")
-        by_batch = CutBatch.whole(request)
-        if (request.get("model") or {}).get("architecture") == "workload":
-            by_batch = "what the workload takes over the rows of a batch is taken over fewer"
-        notes = f" ({by_batch})" if by_batch and cut.value > 1 else ""
-        why = f"{told.batch} rows at once took more memory than there is{notes}"
-        return RuleFinding(
-            *about, self.cure, (id,), figures, Remedy(seen.planned(step), (cut,), why), confidence="certain"
-        )
+            because = f": {whole}" if whole and told.batch > 1 else ""
+            cure = f"{count_of(told.batch, 'row')} cannot be halved{because}. Choose a smaller model or free memory."
+            remedy = None
+        else:
+            if (seen.request.get("model") or {}).get("architecture") == "workload":
+                whole = "what the workload takes over the rows of a batch is taken over fewer"
+            notes = f" ({whole})" if whole and cut.value > 1 else ""
+            why = f"{count_of(told.batch, 'row')} at once took more memory than there is{notes}"
+            cure, remedy = self.cure, Remedy(seen.planned(told.step), (cut,), why)
+        about = (self.name, self.severity, told.step, told.step + 1, message, cure, (id,), figures)
+        return RuleFinding(*about, remedy, confidence="certain")
