@@ -27,7 +27,7 @@ OTHERS = (
     *("167185", "167190", "167200", "167201", "168329", "168330", "168335", "168868", "168908", "168910", "189354"),
     *("189862", "189865", "189866", "189905", "189908", "189909"),
 )
-_DRAWN = sorted(OTHERS, key=lambda id: hashlib.sha256(id.encode()).hexdigest())
+_DRAWN = sorted(OTHERS, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
 LCBENCH = {"tuned": (*SEEN_BEFORE, *_DRAWN[:11]), "held": tuple(_DRAWN[11:])}
 HARTMANN = {"tuned": (0, 1, 2, 3), "held": (4, 5, 6, 7)}
 

@@ -1,0 +1,126 @@
+"""How good the trials are that a search chooses, beside optuna's TPE and random draws in the same run.
+
+    regret_30       points of accuracy by which the best of 30 trials falls short of the best that is known: of 20,000
+                    configurations that were drawn, or of a formula; below zero where a search finds a better one
+    regret_30_tpe, regret_30_random    the same of optuna's samplers with their defaults, from the same first trial
+    regret_30_lcbench, regret_30_hartmann    ours, by where the problems come from
+    suggestion      seconds in which the 30th trial is chosen: the median, and the slowest (`suggestion_max`)
+
+Each key comes again with `_held` for the instances that were held out (`benchmarks/search_cases/problems.py` says
+which, and since when), and `_n` counts the studies. `--lcbench DIR` is the folder of YAHPO's LCBench surrogate
+(`lcbench/` of slds-lmu/yahpo_data); without it only the closed-form function is searched. `--peers` adds optuna's own
+Gaussian process with its defaults (`regret_30_gp`), and says with which probability ours would differ so much by
+chance (`over_gp_p`, signs of paired differences flipped). `--quick` takes two instances of each and the tuned half.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean, median
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import optuna
+import torch
+
+from agents.hyperparameter_specialist.jobs.ask import ask
+from agents.hyperparameter_specialist.progress import Past, sampler_of
+from benchmarks.report import parser, report
+from benchmarks.search_cases.problems import Problem, hartmann, lcbench
+from contracts.request.search import Interval
+from runtime.statistics.resampling import sign_flip
+
+TRIALS = 30
+Arm = Callable[[Problem, int], list[float]]
+"""The values of the trials of one study, in their order."""
+
+
+def main() -> None:
+    """Every arm on every instance, the tuned half and then the held-out one."""
+    asks = parser(__doc__ or "")
+    asks.add_argument("--lcbench", type=Path, help="the folder of YAHPO's LCBench surrogate")
+    asks.add_argument("--peers", action="store_true", help="optuna's Gaussian process as well")
+    asks.add_argument("--seeds", type=int, default=1, help="studies of each instance")
+    asks.add_argument("--half", choices=["tuned", "held"], help="only one half of the instances")
+    asked = asks.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    torch.set_num_threads(1)
+    figures: dict[str, float] = {}
+    halves = [asked.half] if asked.half else ["tuned"] if asked.quick else ["tuned", "held"]
+    for half in halves:
+        surrogates, formulas = lcbench(asked.lcbench, half) if asked.lcbench else [], hartmann(half)
+        some = slice(2 if asked.quick else None)
+        problems = [*surrogates[some], *formulas[some]]
+        seeds = range(1, 2 if asked.quick else asked.seeds + 1)
+        end = "" if half == "tuned" else "_held"
+        figures |= {f"{name}{end}": value for name, value in regrets(problems, seeds, peers=asked.peers).items()}
+    report(asked, figures)
+
+
+def regrets(problems: Sequence[Problem], seeds: Sequence[int], *, peers: bool) -> dict[str, float]:
+    """The figures of one half."""
+    seconds: list[float] = []
+    arms: dict[str, Arm] = {"": lambda problem, seed: ours(problem, seed, seconds)}
+    arms |= {"_tpe": lambda *given: of_optuna("tpe", *given), "_random": lambda *given: of_optuna("random", *given)}
+    if peers:
+        arms["_gp"] = lambda *given: of_optuna("gp", *given)
+    lost: defaultdict[str, list[float]] = defaultdict(list)
+    for problem in problems:
+        family = "_hartmann" if problem.name.startswith("hartmann") else "_lcbench"
+        for seed in seeds:
+            for name, arm in arms.items():
+                regret = problem.best - max(arm(problem, seed))
+                lost[name].append(regret)
+                if not name:
+                    lost[family].append(regret)
+    figures = {f"regret_{TRIALS}{name}": fmean(values) for name, values in lost.items()}
+    figures |= {f"regret_{TRIALS}_n": len(lost[""]), "suggestion": median(seconds), "suggestion_max": max(seconds)}
+    if peers:
+        differences = [mine - other for mine, other in zip(lost[""], lost["_gp"], strict=True)]
+        figures["over_gp_p"] = sign_flip(differences)
+    return figures
+
+
+def ours(problem: Problem, seed: int, seconds: list[float]) -> list[float]:
+    """What the product chooses, each trial after all those before it; how long the last one took goes to `seconds`."""
+    search = problem.search(seed, TRIALS)
+    past = [Past(problem.default, "complete", problem.value(problem.default))]
+    took = 0.0
+    while len(past) < TRIALS:
+        begun = time.perf_counter()
+        chosen = ask(search, sampler_of(search), len(past), past)
+        took = time.perf_counter() - begun
+        past.append(Past(chosen, "complete", problem.value(chosen)))
+    seconds.append(took)
+    return [trial.value for trial in past if trial.value is not None]
+
+
+def of_optuna(name: str, problem: Problem, seed: int) -> list[float]:
+    """The same by one of optuna's samplers with its defaults."""
+    kinds = {
+        "tpe": optuna.samplers.TPESampler,
+        "random": optuna.samplers.RandomSampler,
+        "gp": optuna.samplers.GPSampler,
+    }
+    study = optuna.create_study(direction="maximize", sampler=kinds[name](seed=seed))
+    study.enqueue_trial(dict(problem.default))
+
+    def value(trial: optuna.Trial) -> float:
+        chosen: dict[str, object] = {}
+        for path, domain in problem.space.items():
+            suggest = trial.suggest_float if isinstance(domain, Interval) else trial.suggest_int
+            chosen[path] = suggest(path, domain.low, domain.high, log=domain.log)  # type: ignore[arg-type]
+        return problem.value(chosen)
+
+    study.optimize(value, n_trials=TRIALS)
+    return [trial.value for trial in study.trials if trial.value is not None]
+
+
+if __name__ == "__main__":
+    main()
