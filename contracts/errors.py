@@ -26,7 +26,7 @@ Every error names the value and says the cure; `code` is stable and machine-read
 import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 
 def count_of(count: int, one: str, many: str = "") -> str:
@@ -94,13 +94,22 @@ class InvalidInput(SwarmError):
     exit_code = 2
 
 
+ProblemType = Literal["", "hyperparameter", "resource", "convergence"]
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with a request: where it is, what it is, how to cure it."""
+    """One thing wrong with a request: where it is, what it is, how to cure it; of a search also what it is about."""
 
     path: str
     message: str
     cure: str = ""
+    type: ProblemType = ""
+
+    def as_json(self) -> dict[str, str]:
+        """The JSON object that represents it; without a type where it has none."""
+        told = {"path": self.path, "message": self.message, "cure": self.cure}
+        return told | {"type": self.type} if self.type else told
 
 
 class InvalidRequest(InvalidInput):
@@ -115,8 +124,7 @@ class InvalidRequest(InvalidInput):
         super().__init__(lines, cure=first.cure, path=first.path)
 
     def as_json(self) -> dict[str, Any]:
-        problems = [{"path": p.path, "message": p.message, "cure": p.cure} for p in self.problems]
-        return super().as_json() | {"problems": problems}
+        return super().as_json() | {"problems": [problem.as_json() for problem in self.problems]}
 
 
 class NotVerified(SwarmError):

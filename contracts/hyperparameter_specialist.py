@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
+from contracts.errors import ProblemType
 from contracts.event import Event, Exact, unchanged
 from contracts.kind import Carrier, Ended, Kind, KindState, having
 from contracts.operator import CancelRequested
@@ -34,13 +35,25 @@ class TrialStarted(Event, lane=HYPERPARAMETER_SPECIALIST, wire="trial.started", 
     parameters: dict[str, JsonValue]
 
 
-class TrialFinished(Event, lane=HYPERPARAMETER_SPECIALIST, wire="trial.finished"):
-    """A trial's session ended with this value, or without one."""
+class TrialFinished(Event, lane=HYPERPARAMETER_SPECIALIST, wire="trial.finished", upcasts=[unchanged]):
+    """A trial's session ended with this value, or without one, after so many epochs (told since version 2)."""
 
     number: int
     session: str
     state: str
     value: Exact | None = None
+    epochs: int = 0
+
+
+class SearchLimited(
+    Event,
+    lane=HYPERPARAMETER_SPECIALIST,
+    wire="search.limited",
+    says="no further trial begins: {seconds:g} s have passed since the search was requested",
+):
+    """The search's time is over: no further trial begins, and those that have begun go on to their end."""
+
+    seconds: float
 
 
 class SearchCompleted(Event, lane=HYPERPARAMETER_SPECIALIST, wire="search.completed", upcasts=[unchanged]):
@@ -53,11 +66,23 @@ class SearchCompleted(Event, lane=HYPERPARAMETER_SPECIALIST, wire="search.comple
     best_parameters: dict[str, JsonValue]
 
 
-class SearchFailed(Event, lane=HYPERPARAMETER_SPECIALIST, wire="search.failed", says="search failed: {message} {cure}"):
-    """The search cannot go on."""
+class SearchFailed(
+    Event,
+    lane=HYPERPARAMETER_SPECIALIST,
+    wire="search.failed",
+    says="search failed: {message} {cure}",
+    upcasts=[unchanged],
+):
+    """The search cannot go on.
+
+    Since version 2 it says what it is about: values that no training can have (`hyperparameter`), what there was not
+    (`resource`), or trainings that came to nothing (`convergence`); and how many trials ended in which state.
+    """
 
     message: str
     cure: str = ""
+    type: ProblemType = ""
+    states: dict[str, int] = Field(default_factory=dict)
 
 
 class SearchCancelled(
@@ -80,6 +105,8 @@ class SearchState(KindState):
     trials: tuple[TrialStarted, ...] = ()
     finished: tuple[TrialFinished, ...] = ()
     suggested: LearningRateSuggested | None = None
+    limited: bool = False
+    """Whether its time is over."""
 
 
 def _state_after_failure(session: SessionState, failed: SearchFailed) -> Ended:
@@ -98,6 +125,7 @@ SEARCH = Kind(
     folds={
         TrialStarted: lambda s, e, f: having(s, trials=(*s.trials, e)),
         TrialFinished: lambda s, e, f: having(s, finished=(*s.finished, e)),
+        SearchLimited: lambda s, e, f: having(s, limited=True),
         LearningRateSuggested: lambda s, e, f: having(s, suggested=e),
     },
 )

@@ -3,6 +3,10 @@
 Restarted, a search goes on where its log ends: trials are sessions of their own, and their ids follow from its own.
 """
 
+import asyncio
+import math
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Never, TypeVar
 
@@ -14,7 +18,13 @@ from agents.hyperparameter_specialist.jobs import (
     choose_parameters,
     sweep_rates,
 )
-from agents.hyperparameter_specialist.progress import SearchProgress, base_parameters, finished, sampler_of, value_at
+from agents.hyperparameter_specialist.progress import (
+    SearchProgress,
+    base_parameters,
+    finished,
+    parameters_in,
+    sampler_of,
+)
 from contracts import hyperparameter_specialist as events
 from contracts.data_manager import DatasetRejected
 from contracts.errors import InvalidRequest
@@ -37,6 +47,7 @@ Sayings = (
     events.LearningRateSuggested
     | events.TrialStarted
     | events.TrialFinished
+    | events.SearchLimited
     | events.SearchCompleted
     | events.SearchCancelled
     | events.SearchFailed
@@ -106,10 +117,22 @@ class SearchRun(SearchContext):
                 await self.say(*(finished(number, self._trials[number].state, self._search.metric) for number in ended))
             elif progress.complete:
                 await self.say(progress.conclusion())
+            elif (left := self._seconds_left()) <= 0 and not progress.limited:
+                await self.say(events.SearchLimited(seconds=self._search.seconds or 0.0))
             elif (number := progress.next_number()) is not None:
                 await self._begin(progress, number)
             else:
-                await first_done(*(log.grown(size) for log, size in zip(watched, sizes, strict=True)))
+                until_grown = [log.grown(size) for log, size in zip(watched, sizes, strict=True)]
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(left if math.isfinite(left) and not progress.limited else None):
+                        await first_done(*until_grown)
+
+    def _seconds_left(self) -> float:
+        """Until no further trial may begin, by the time at which the search was requested."""
+        if self._search.seconds is None:
+            return math.inf
+        requested = datetime.fromisoformat(self.own.facts[0].envelope.time)
+        return self._search.seconds - (datetime.now(UTC) - requested).total_seconds()
 
     async def _begin(self, progress: SearchProgress, number: int) -> None:
         parameters = await self._parameters(progress, number)
@@ -130,7 +153,7 @@ class SearchRun(SearchContext):
         search, sampler = self._search, sampler_of(self._search)
         begun = self.trials.begun(f"trial-{number}")
         if begun is not None:
-            return {path: value_at(begun.state.request, path) for path in search.space}
+            return parameters_in(begun.state.request, search)
         if sampler == "grid":
             return search.combination(number)
         if number == 0 and (base := base_parameters(search)) is not None:
@@ -165,7 +188,8 @@ class RangeTestRun(SearchContext):
             problems = source.outcome.problems if isinstance(source.outcome, DatasetRejected) else []
             why = "; ".join(problem.get("message", "") for problem in problems) or f"{source.id} has ended"
             cure = problems[0].get("cure", "") if problems else f"See: swarm show {source.id}"
-            await self.say(events.SearchFailed(message=f"the data could not be prepared: {why}.", cure=cure))
+            message = f"the data could not be prepared: {why}."
+            await self.say(events.SearchFailed(message=message, cure=cure, type="resource"))
         else:
             found = await self._sweep(test, request, datasets / source.training.dataset.root)
             await self.say(*self._conclusion(list(found.rates), list(found.losses)))
@@ -203,7 +227,8 @@ class RangeTestRun(SearchContext):
         read = curve.read(rates, losses)
         if read.suggestion is None or read.steepest is None:
             message = f"the loss falls at no learning rate between {rates[0]:g} and {rates[-1]:g}."
-            return (events.SearchFailed(message=message, cure="Try a wider range, or look at the data and the loss."),)
+            cure = "Try a wider range, or look at the data and the loss."
+            return (events.SearchFailed(message=message, cure=cure, type="convergence"),)
         suggested = events.LearningRateSuggested(
             rates=rates,
             losses=losses,

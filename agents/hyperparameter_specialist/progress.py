@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from contracts.data_manager import DatasetRejected
-from contracts.errors import InvalidRequest
+from contracts.errors import InvalidRequest, ProblemType
 from contracts.hyperparameter_specialist import SearchCompleted, SearchFailed, SearchState, TrialFinished, TrialStarted
 from contracts.request import read_request
-from contracts.request.search import Choice, Interval, Search, Wholes
+from contracts.request.search import Search, inside, value_at
 from contracts.session import SessionState
 
 LARGEST_GP = 200
@@ -34,13 +35,15 @@ class SearchProgress:
     search: Search
     started: Mapping[int, TrialStarted]
     finished: Mapping[int, TrialFinished]
+    limited: bool = False
+    """Whether its time is over, as its log says."""
 
     @classmethod
     def of(cls, session: SessionState, search: Search) -> SearchProgress:
         """As of one moment of the search's session."""
         state = SearchState.of(session)
         started = {trial.number: trial for trial in state.trials}
-        return cls(search, started, {trial.number: trial for trial in state.finished})
+        return cls(search, started, {trial.number: trial for trial in state.finished}, state.limited)
 
     @property
     def total(self) -> int:
@@ -56,13 +59,22 @@ class SearchProgress:
     @property
     def complete(self) -> bool:
         """Whether nothing is left to try, or trying is of no use."""
-        return len(self.finished) >= self.total or any(trial.state == "rejected" for trial in self.finished.values())
+        return not self.running and not self._goes_on()
 
     def next_number(self) -> int | None:
         """The trial that may begin now: those `parallel` and more before it have ended."""
         number = len(self.started)
         ready = all(earlier in self.finished for earlier in range(number - self.search.parallel + 1))
-        return number if number < self.total and ready and not self.complete else None
+        return number if ready and self._goes_on() else None
+
+    def _goes_on(self) -> bool:
+        """Whether a further trial is to begin. Of those that have ended only those count that the next one may see, so
+        that how many trials there are does not depend on who ends first."""
+        number, most = len(self.started), self.search.epochs
+        seen = [self.finished[one] for one in range(number - self.search.parallel + 1) if one in self.finished]
+        spent = most is not None and sum(trial.epochs for trial in seen) >= most
+        rejected = any(trial.state == "rejected" for trial in self.finished.values())
+        return number < self.total and not (spent or self.limited or rejected)
 
     def before(self, number: int) -> list[Past]:
         """The trials that the sampler may see when it chooses a trial; those in its window count as running."""
@@ -86,10 +98,17 @@ class SearchProgress:
         """The event that ends the search: completed with the best trial, or failed with the reason."""
         best = self.best()
         if best is None:
-            states = sorted({trial.state for trial in self.finished.values()})
+            states = Counter(trial.state for trial in self.finished.values())
+            kind: ProblemType = "convergence"
+            if not states or "rejected" in states:
+                kind = "resource"
+            elif states.keys() <= {"refused"}:
+                kind = "hyperparameter"
             return SearchFailed(
-                message=f"none of {len(self.finished)} trials has a value ({', '.join(states)}).",
+                message=f"none of {len(self.finished)} trials has a value ({', '.join(sorted(states))}).",
                 cure="Look at one of them: swarm sessions, swarm show SESSION.",
+                type=kind,
+                states=dict(sorted(states.items())),
             )
         return SearchCompleted(
             trials=len(self.finished),
@@ -107,7 +126,7 @@ def sampler_of(search: Search) -> Literal["gp", "tpe", "random", "grid"]:
     size = search.grid_size
     if size is not None and size <= search.trials:
         return "grid"
-    return "gp" if search.trials <= LARGEST_GP else "tpe"
+    return "gp" if search.trials <= LARGEST_GP and not search.conditional else "tpe"
 
 
 def finished(number: int, trial: SessionState, metric: str) -> TrialFinished:
@@ -115,7 +134,9 @@ def finished(number: int, trial: SessionState, metric: str) -> TrialFinished:
     state = "rejected" if isinstance(trial.outcome, DatasetRejected) else trial.state
     best = trial.training.best.values.get(metric) if trial.training.best and state == "completed" else None
     value = best if best is not None and math.isfinite(best) else None
-    return TrialFinished(number=number, session=trial.id, state=state, value=value)
+    evaluations = trial.training.evaluations
+    epochs = evaluations[-1].epoch if evaluations else 0
+    return TrialFinished(number=number, session=trial.id, state=state, value=value, epochs=epochs)
 
 
 def base_parameters(search: Search) -> dict[str, Any] | None:
@@ -124,25 +145,14 @@ def base_parameters(search: Search) -> dict[str, Any] | None:
         resolved = read_request(search.trial(0, {})).resolved()
     except InvalidRequest:
         return None
-    values = {path: value_at(resolved, path) for path in search.space}
-    return values if all(_inside(search.space[path], value) for path, value in values.items()) else None
+    values = parameters_in(resolved, search)
+    return values if all(inside(search.space[path], value) for path, value in values.items()) else None
 
 
-def value_at(request: Any, path: str) -> Any:
-    """The value at a dotted path; None where there is nothing."""
-    for key in path.split("."):
-        if isinstance(request, Mapping):
-            request = request.get(key)
-        elif isinstance(request, list) and key.isdigit() and int(key) < len(request):
-            request = request[int(key)]
-        else:
-            return None
-    return request
-
-
-def _inside(domain: Interval | Wholes | Choice, value: Any) -> bool:
-    if isinstance(domain, Choice):
-        return value in domain.options
-    if not isinstance(value, int | float) or isinstance(value, bool) or not domain.low <= value <= domain.high:
-        return False
-    return isinstance(domain, Interval) or (isinstance(value, int) and (value - domain.low) % domain.step == 0)
+def parameters_in(request: Mapping[str, object], search: Search) -> dict[str, Any]:
+    """The parameters of a search that a trial's request has, by path."""
+    values: dict[str, Any] = {}
+    for path in search.order:
+        if search.applies(path, values):
+            values[path] = value_at(request, path)
+    return {path: values[path] for path in search.space if path in values}

@@ -4,21 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
+from functools import cached_property
 from math import prod
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
-from contracts.errors import InvalidRequest, Problem
-from contracts.request.reading import did_you_mean, parsed, problems_of, put, read_request, with_overrides
+from contracts.errors import InvalidRequest, Problem, ProblemType
+from contracts.request.reading import did_you_mean, parsed, problems_of, put, read_request, shown, with_overrides
 from contracts.request.request import Request
 from contracts.request.section import Name, Real, Section, Whole, refused
 from contracts.request.training import less_is_better
 
 CONTROL = "early_stopping.metric"
+MOST_BRANCHES = 1000
+"""Combinations of the values on which others depend that a grid is counted over."""
+
+Path = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class Interval(Section):
+def _listed(given: object) -> object:
+    return list(given) if isinstance(given, list | tuple) else [given]
+
+
+Values = Annotated[tuple[Any, ...], Field(min_length=1, max_length=1000), BeforeValidator(_listed)]
+"""A value, or a list of some."""
+
+
+class Parameter(Section):
+    """What all domains share. With `when` it is chosen only in trials in which each path named there has one of the
+    values named there; in others the request says nothing at its path but what the base does."""
+
+    when: dict[Path, Values] = Field({}, max_length=8)
+
+    @model_serializer(mode="wrap")
+    def _without_conditions_of_none(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """The genesis does not say what no search had before, so that of a search without it is the same bytes."""
+        values: dict[str, object] = write(self)
+        return values if self.when else {name: value for name, value in values.items() if name != "when"}
+
+
+class Interval(Parameter):
     """Any number from `low` to `high`; `log` spreads trials evenly over orders of magnitude."""
 
     type: Literal["float"]
@@ -32,7 +67,7 @@ class Interval(Section):
         return self
 
 
-class Wholes(Section):
+class Wholes(Parameter):
     """Whole numbers from `low` to `high` in steps of `step`, or spread over orders of magnitude with `log`."""
 
     type: Literal["int"]
@@ -58,8 +93,8 @@ class Wholes(Section):
         return self.low + place * self.step
 
 
-class Choice(Section):
-    """One of some values, which may be of any kind."""
+class Choice(Parameter):
+    """One of some values, which may be of any kind; a plain list in the place of a domain is a choice of its items."""
 
     type: Literal["choice"]
     options: tuple[Any, ...] = Field(min_length=1, max_length=1000)
@@ -75,7 +110,6 @@ class Choice(Section):
 
 
 Domain = Annotated[Interval | Wholes | Choice, Field(discriminator="type")]
-Path = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Search(Section):
@@ -83,6 +117,9 @@ class Search(Section):
 
     Trial n is chosen once trials 0..n-`parallel` have ended, by their values alone: so the same seed makes the same
     trials whatever ends first. `metric` is also what each trial stops early by.
+
+    No further trial begins once those that count have trained for `epochs` epochs in all, or `seconds` seconds after
+    the search was requested, as the log tells; those that have begun go on to their end.
     """
 
     method: Literal["search"] = "search"
@@ -95,6 +132,23 @@ class Search(Section):
     metric: str = Field("val_loss", max_length=64)
     direction: Literal["auto", "minimize", "maximize"] = "auto"
     seed: Whole = Field(0, ge=0, lt=2**31)
+    epochs: Whole | None = Field(None, ge=1, le=10**9)
+    seconds: Real | None = Field(None, gt=0, le=1e9)
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_wanted(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        values: dict[str, object] = write(self)
+        return {name: value for name, value in values.items() if value is not None or name not in ("epochs", "seconds")}
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _lists_are_choices(cls, space: Any) -> Any:
+        if not isinstance(space, Mapping):
+            return space
+        return {
+            path: {"type": "choice", "options": domain} if isinstance(domain, list | tuple) else domain
+            for path, domain in space.items()
+        }
 
     @field_validator("metric")
     @classmethod
@@ -110,20 +164,70 @@ class Search(Section):
             return self.direction == "minimize"
         return less_is_better(self.metric)
 
+    @cached_property
+    def order(self) -> tuple[str, ...]:
+        """The paths of the space, each behind those on which it depends; those are left out that depend on themselves,
+        or on a path that is not there."""
+        placed: list[str] = []
+        left = list(self.space)
+        while ready := [path for path in left if self.space[path].when.keys() <= set(placed)]:
+            placed += ready
+            left = [path for path in left if path not in ready]
+        return tuple(placed)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether some trials have parameters that others have not."""
+        return any(domain.when for domain in self.space.values())
+
+    def applies(self, path: str, values: Mapping[str, object]) -> bool:
+        """Whether a trial with these values, which hold what the path depends on, has a parameter at the path."""
+        conditions = self.space[path].when.items()
+        return all(of in values and any(same(values[of], one) for one in allowed) for of, allowed in conditions)
+
     @property
     def grid_size(self) -> int | None:
-        """How many different trials there are; None when a parameter has no end of values."""
-        sizes = [domain.count for domain in self.space.values() if not isinstance(domain, Interval)]
-        return prod(sizes) if len(sizes) == len(self.space) else None
+        """How many different trials there are; None when a parameter has no end of values, and where that many depend
+        on others that they are not counted."""
+        if any(isinstance(domain, Interval) for domain in self.space.values()):
+            return None
+        deciding = {of for domain in self.space.values() for of in domain.when if of in self.space}
+        if prod(domain.count for of in deciding if not isinstance(domain := self.space[of], Interval)) > MOST_BRANCHES:
+            return None
+        return sum(size for *_, size in self._branches())
 
     def combination(self, number: int) -> dict[str, object]:
         """One combination of the grid, from 0, the last path changing fastest; only where `grid_size` is a number."""
         values: dict[str, object] = {}
-        for path, domain in reversed(self.space.items()):
-            if not isinstance(domain, Interval):
-                number, place = divmod(number, domain.count)
-                values[path] = domain.value(place)
-        return {path: values[path] for path in self.space}
+        for decided, free, size in self._branches():
+            if number < size:
+                values = dict(decided)
+                for path in reversed(free):
+                    domain = self.space[path]
+                    assert not isinstance(domain, Interval)  # noqa: S101 - a grid has none
+                    number, place = divmod(number, domain.count)
+                    values[path] = domain.value(place)
+                break
+            number -= size
+        return {path: values[path] for path in self.space if path in values}
+
+    def _branches(self) -> Iterator[tuple[Mapping[str, object], Sequence[str], int]]:
+        """Every choice of the values on which others depend, with the paths that are free then, and how many trials
+        that makes."""
+        deciding = {of for domain in self.space.values() for of in domain.when}
+        branches: list[dict[str, object]] = [{}]
+        for path in (path for path in self.order if path in deciding):
+            domain = self.space[path]
+            assert not isinstance(domain, Interval)  # noqa: S101 - a grid has none
+            branches = [
+                {**branch, path: domain.value(place)} if place is not None else branch
+                for branch in branches
+                for place in (range(domain.count) if self.applies(path, branch) else (None,))
+            ]
+        for branch in branches:
+            free = [path for path in self.space if path not in deciding and self.applies(path, branch)]
+            sizes = (domain.count for path in free if not isinstance(domain := self.space[path], Interval))
+            yield branch, free, prod(sizes)
 
     def trial(self, number: int, parameters: Mapping[str, object]) -> dict[str, object]:
         """The training request of one trial, as it would be given: not exported, judged by the search's metric.
@@ -133,7 +237,12 @@ class Search(Section):
         given: dict[str, object] = deepcopy({key: value for key, value in self.base.items() if key != "export"})
         given.setdefault("diagnosis", {"auto_fix": False})
         for path, value in {**parameters, "name": f"{self.name}-{number}"[:120], CONTROL: self.metric}.items():
-            given = put(given, path.split("."), value)
+            keys = path.split(".")
+            place = next((at for at, key in enumerate(keys) if key.isdigit()), 0)
+            if place and value_at(given, keys[:place]) is None:
+                # One item of a list that the base leaves to its default: the others keep their defaults.
+                given = put(given, keys[:place], value_at(read_request(self.base).resolved(), keys[:place]))
+            given = put(given, keys, value)
         return given
 
     def resolved(self) -> dict[str, object]:
@@ -159,6 +268,23 @@ class RangeTest(Section):
     def resolved(self) -> dict[str, object]:
         """The JSON form with defaults written out; reading it gives this test again."""
         return self.model_dump(mode="json")
+
+
+def value_at(request: object, path: str | Sequence[str]) -> Any:
+    """The value at a dotted path; None where there is nothing."""
+    for key in path.split(".") if isinstance(path, str) else path:
+        if isinstance(request, Mapping):
+            request = request.get(key)
+        elif isinstance(request, list | tuple) and key.isdigit() and int(key) < len(request):
+            request = request[int(key)]
+        else:
+            return None
+    return request
+
+
+def same(first: object, second: object) -> bool:
+    """Whether two values of a request are the same: 1 is 1.0, and neither is true."""
+    return first == second and isinstance(first, bool) == isinstance(second, bool)
 
 
 METHODS: Mapping[str, type[Search | RangeTest]] = {"search": Search, "lr_range": RangeTest}
@@ -187,8 +313,19 @@ def read_search(raw: Mapping[str, object] | bytes | str, *, overrides: Sequence[
         if isinstance(search, Search):
             problems += _problems_in_space(search)
     if problems or search is None:
-        raise InvalidRequest(problems)
+        raise InvalidRequest([replace(problem, type=_type_of(problem)) for problem in problems])
     return search
+
+
+def _type_of(problem: Problem) -> ProblemType:
+    """What a problem of a search is about: how much it may take, what it is judged by, or the values that it tries."""
+    first, _, rest = problem.path.removeprefix("base.").partition(".")
+    if first in ("trials", "parallel", "epochs", "seconds") or (first == "training" and rest in _OF_THE_MACHINE):
+        return "resource"
+    return "convergence" if first in ("metric", "direction", "early_stopping") else "hyperparameter"
+
+
+_OF_THE_MACHINE = ("device", "threads", "world_size")
 
 
 def _check(low: float, high: float, *, log: bool) -> None:
@@ -202,7 +339,17 @@ def _problems_in_space(search: Search) -> Iterator[Problem]:
     """Values that a trial would be refused for, and what the space and the rest of the search disagree on."""
     if CONTROL in search.space or "name" in search.space or "request_id" in search.space:
         yield Problem("space", "name, request_id and early_stopping.metric are set by the search", "Leave them out.")
-    if search.sampler == "grid" and search.grid_size is None:
+    round_about = [path for path in search.space if path not in search.order]
+    for path in round_about:
+        missing = [of for of in search.space[path].when if of not in search.space]
+        for of in missing:
+            yield Problem(f"space.{path}.when", f"{of!r} is not in the space", did_you_mean(of, search.space))
+        if not missing:
+            yield Problem(f"space.{path}.when", "depends on itself", "Let a parameter depend on others alone.")
+    if search.sampler == "gp" and search.conditional:
+        cure = "Write `sampler: tpe`, or leave it out."
+        yield Problem("sampler", "a Gaussian process needs every parameter in every trial, and some have `when`", cure)
+    if search.sampler == "grid" and not round_about and search.grid_size is None:
         yield Problem(
             "sampler", "a grid needs parameters with an end of values", "Use int and choice, or another sampler."
         )
@@ -211,21 +358,44 @@ def _problems_in_space(search: Search) -> Iterator[Problem]:
     except InvalidRequest as error:
         yield from (Problem("metric", each.message, each.cure) for each in error.problems)
         return
-    for path, domain in search.space.items():
-        yield from _problems_at(search, path, domain)
+    for path in search.order:
+        yield from _problems_at(search, path, search.space[path])
 
 
 def _problems_at(search: Search, path: str, domain: Interval | Wholes | Choice) -> Iterator[Problem]:
     if path.partition(".")[0] not in Request.model_fields or not all(path.split(".")):
         yield Problem(f"space.{path}", "is not a setting of a training request", "Write section.key, as --set does.")
         return
+    for of, allowed in domain.when.items():
+        for value in allowed:
+            if not inside(search.space[of], value):
+                cure = f"Name a value that {of} can have."
+                yield Problem(f"space.{path}.when.{of}", f"{shown(value)} is none of its values", cure)
     ends = domain.options if isinstance(domain, Choice) else (domain.low, domain.high)
+    around = _conditions(search, path)
     for value in ends:
         try:
-            read_request(search.trial(0, {path: value}))
+            read_request(search.trial(0, {**around, path: value}))
         except InvalidRequest as error:
             # Another parameter may be what makes a choice of a kind possible, so only the path itself is judged.
             for each in error.problems:
                 near = f"{each.path}.".startswith(f"{path}.") or path.startswith(f"{each.path}.")
                 if near or len(search.space) == 1:
                     yield Problem(f"space.{path}", each.message, each.cure)
+
+
+def _conditions(search: Search, path: str) -> dict[str, object]:
+    """Values under which a trial has a parameter at the path: the first that each condition allows."""
+    values: dict[str, object] = {}
+    for of, allowed in search.space[path].when.items():
+        values |= {**_conditions(search, of), of: allowed[0]}
+    return values
+
+
+def inside(domain: Interval | Wholes | Choice, value: Any) -> bool:
+    """Whether a domain allows a value."""
+    if isinstance(domain, Choice):
+        return any(same(value, option) for option in domain.options)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not domain.low <= value <= domain.high:
+        return False
+    return isinstance(domain, Interval) or (isinstance(value, int) and (value - domain.low) % domain.step == 0)

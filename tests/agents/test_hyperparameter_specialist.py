@@ -71,7 +71,7 @@ def worth(parameters: dict[str, Any]) -> float:
 
 
 def told(number: int, parameters: dict[str, Any]) -> TrialFinished:
-    return TrialFinished(number=number, session=str(number), state="completed", value=worth(parameters))
+    return TrialFinished(number=number, session=str(number), state="completed", value=worth(parameters), epochs=1)
 
 
 # Choosing
@@ -178,6 +178,32 @@ def test_auto_tries_everything_when_that_is_little_and_learns_where_it_is_much()
     assert sampler_of(search(sampler="auto", space=few)) == "grid"
     assert sampler_of(search(sampler="auto")) == "gp"
     assert sampler_of(search(sampler="auto", trials=500)) == "tpe"
+
+
+CONDITIONAL: dict[str, Any] = {
+    "optimizer.type": ["adamw", "sgd"],
+    RATE: {"type": "float", "low": 1e-4, "high": 1e-1, "log": True},
+    "optimizer.momentum": {"type": "float", "low": 0.1, "high": 0.9, "when": {"optimizer.type": "sgd"}},
+}
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_parameter_is_chosen_where_its_condition_holds_and_nowhere_else(sampler: str) -> None:
+    base = {name: section for name, section in harness.small_request().items() if name != "optimizer"}
+    wanted = search(base=base, space=CONDITIONAL, sampler=sampler, trials=30)
+    assert sampler_of(wanted.model_copy(update={"sampler": "auto"})) == "tpe"
+    assert base_parameters(wanted) == {"optimizer.type": "adamw", RATE: 0.001}
+    trials = simulated(wanted, random.Random(0))
+    assert trials == simulated(wanted, random.Random(1))
+    assert {one["optimizer.type"] for one in trials} == {"adamw", "sgd"}
+    assert all(("optimizer.momentum" in one) == (one["optimizer.type"] == "sgd") for one in trials)
+
+
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_a_budget_of_epochs_ends_a_search_after_the_same_trial_whatever_ends_first(parallel: int) -> None:
+    wanted = search(parallel=parallel, sampler="random", trials=9, epochs=5)
+    # Each trial has trained for one epoch, and a trial counts once every one of its window has ended.
+    assert {len(simulated(wanted, random.Random(seed))) for seed in range(10)} == {5 + parallel - 1}
 
 
 async def test_a_gaussian_process_in_a_child_answers_the_same_twice(tmp_path: Path) -> None:
@@ -342,6 +368,7 @@ async def test_a_search_whose_trials_all_fail_has_failed_and_says_where_to_look(
     assert ended.state == "failed"
     assert isinstance(ended.outcome, SearchFailed)
     assert "none of 2 trials has a value (failed)" in ended.outcome.message
+    assert (ended.outcome.type, ended.outcome.states) == ("convergence", {"failed": 2})
     assert "swarm show" in ended.outcome.cure
 
 
@@ -393,6 +420,16 @@ async def test_a_cancelled_search_ends_and_so_do_its_trials(tmp_path: Path) -> N
     assert ended.state == "cancelled"
     assert problem(ended) == {"code": "cancelled", "message": "enough", "cure": ""}
     assert wished.event.reason == "its search was cancelled"  # type: ignore[attr-defined]
+
+
+async def test_a_search_whose_time_is_over_begins_no_further_trial_and_waits_for_those_that_run(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    async with swarm(tmp_path, gate=gate) as made:
+        session = await requested(made, searched(trials=5, seconds=0.2))
+        await harness.until_said(made, session, "search.limited")
+        gate.set()
+        ended = await harness.until_ended(made, session)
+    assert (ended.state, len(SearchState.of(ended).trials)) == ("completed", 1)
 
 
 # The range test

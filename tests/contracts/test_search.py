@@ -170,3 +170,71 @@ def test_a_search_over_a_setting_of_the_default_kind_needs_no_kind() -> None:
     assert "Did you mean 'learning_rate'?" in problems({"base": bare, "space": {"optimizer.learnin_rate": RATE}}).get(
         "space.optimizer.learnin_rate", ""
     )
+
+
+CONDITIONAL = {
+    "optimizer.type": ["adamw", "sgd", "lion"],
+    "optimizer.momentum": {"type": "choice", "options": [0.8, 0.9], "when": {"optimizer.type": "sgd"}},
+    "optimizer.nesterov": {"type": "choice", "options": [True, False], "when": {"optimizer.momentum": [0.9]}},
+}
+BARE = {name: section for name, section in BASE.items() if name != "optimizer"}
+
+
+def test_a_plain_list_is_a_choice_and_what_is_not_used_is_not_written() -> None:
+    found = search(space={"model.hidden": [[16], [32]]})
+    assert found.resolved()["space"] == {"model.hidden": {"type": "choice", "options": [[16], [32]]}}
+    assert not {"epochs", "seconds"} & found.resolved().keys()
+    assert search(epochs=40, seconds=1.5) == read_search(search(epochs=40, seconds=1.5).resolved())
+
+
+def test_a_grid_has_a_parameter_only_where_its_conditions_hold() -> None:
+    found = search(base=BARE, space=CONDITIONAL)
+    assert found.resolved() == search(base=BARE, space=found.resolved()["space"]).resolved()
+    rows = [found.combination(number) for number in range(found.grid_size or 0)]
+    assert rows == [
+        {"optimizer.type": "adamw"},
+        {"optimizer.type": "sgd", "optimizer.momentum": 0.8},
+        {"optimizer.type": "sgd", "optimizer.momentum": 0.9, "optimizer.nesterov": True},
+        {"optimizer.type": "sgd", "optimizer.momentum": 0.9, "optimizer.nesterov": False},
+        {"optimizer.type": "lion"},
+    ]
+
+
+def test_conditions_that_cannot_be_are_named() -> None:
+    space = {
+        "optimizer.type": ["adamw", "sgd"],
+        "optimizer.momentum": {"type": "choice", "options": [0.9], "when": {"optimizer.typ": ["sgd"]}},
+        "model.dropout": {"type": "float", "low": 0.0, "high": 0.5, "when": {"optimizer.type": "sdg"}},
+        "model.hidden": {"type": "choice", "options": [[8]], "when": {"model.hidden": [[8]]}},
+    }
+    told = problems({"base": BARE, "space": space, "sampler": "gp"})
+    assert told == {
+        "space.optimizer.momentum.when": "'optimizer.typ' is not in the space. Did you mean 'optimizer.type'?",
+        "space.model.hidden.when": "depends on itself. Let a parameter depend on others alone.",
+        "space.model.dropout.when.optimizer.type": (
+            "'sdg' is none of its values. Name a value that optimizer.type can have."
+        ),
+        "sampler": told["sampler"],
+    }
+    assert "Write `sampler: tpe`" in told["sampler"]
+
+
+def test_one_item_of_a_list_that_has_a_default_can_be_searched() -> None:
+    found = search(space={"model.hidden.0": {"type": "int", "low": 8, "high": 16}})
+    hidden = read_request(BASE).resolved()["model"]["hidden"]
+    assert len(hidden) > 1
+    assert found.trial(1, {"model.hidden.0": 9})["model"]["hidden"] == [9, *hidden[1:]]
+
+
+def test_each_problem_says_what_it_is_about() -> None:
+    raw = {"base": BASE, "space": {"model.dropot": RATE}, "trials": 0, "metric": "accuracy", "seconds": -1}
+    with pytest.raises(InvalidRequest) as error:
+        read_search(raw)
+    told = {problem["path"]: problem["type"] for problem in error.value.as_json()["problems"]}
+    assert told == {"trials": "resource", "seconds": "resource", "metric": "convergence"}
+    with pytest.raises(InvalidRequest) as error:
+        read_search({"base": BASE, "space": {"model.dropot": RATE}})
+    assert {problem.type for problem in error.value.problems} == {"hyperparameter"}
+    with pytest.raises(InvalidRequest) as error:
+        read_request({})
+    assert "type" not in error.value.as_json()["problems"][0]

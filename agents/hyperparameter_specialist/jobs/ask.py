@@ -5,6 +5,7 @@ Nothing is kept between two questions, so the answer is a function of its argume
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -32,25 +33,43 @@ def ask(search: Search, sampler: str, number: int, past: Sequence[Past]) -> dict
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study = optuna.create_study(
-            sampler=_sampler(sampler, search.seed + number, len(space)),
+            sampler=_sampler(sampler, search.seed + number, len(space), groups=search.conditional),
             direction="minimize" if search.minimizes else "maximize",
         )
         study.add_trials([_trial(search, space, trial) for trial in past])
-        params = study.ask(space).params
-    return {
-        path: domain.options[params[path]] if isinstance(domain, Choice) else params[path]
-        for path, domain in search.space.items()
-    }
+        if not search.conditional:
+            params = study.ask(space).params
+            return {path: _value(search.space[path], params[path]) for path in search.space}
+        # A parameter that depends on others is asked for once those have values.
+        trial, values = study.ask(), dict[str, object]()
+        for path in search.order:
+            if search.applies(path, values):
+                values[path] = _value(search.space[path], _asked(trial, path, space[path]))
+    return {path: values[path] for path in search.space if path in values}
 
 
-def _sampler(name: str, seed: int, parameters: int) -> BaseSampler:
+def _value(domain: Interval | Wholes | Choice, param: Any) -> object:
+    return domain.options[param] if isinstance(domain, Choice) else param
+
+
+def _asked(trial: optuna.Trial, path: str, of: BaseDistribution) -> object:
+    if isinstance(of, FloatDistribution):
+        return trial.suggest_float(path, of.low, of.high, log=of.log)
+    if isinstance(of, IntDistribution):
+        return trial.suggest_int(path, of.low, of.high, step=of.step, log=of.log)
+    assert isinstance(of, CategoricalDistribution)  # noqa: S101 - there are three kinds
+    return trial.suggest_categorical(path, of.choices)
+
+
+def _sampler(name: str, seed: int, parameters: int, *, groups: bool) -> BaseSampler:
     first = max(5, parameters)
     match name:
         case "gp":
             # Equal settings give equal values here, because a trial's seed is part of its request.
             return optuna.samplers.GPSampler(seed=seed, n_startup_trials=first, deterministic_objective=True)
         case "tpe":
-            return optuna.samplers.TPESampler(seed=seed, n_startup_trials=first)
+            # In groups, parameters that occur together are drawn together.
+            return optuna.samplers.TPESampler(seed=seed, n_startup_trials=first, group=groups)
     return optuna.samplers.RandomSampler(seed=seed)
 
 
@@ -59,4 +78,5 @@ def _trial(search: Search, space: dict[str, BaseDistribution], past: Past) -> Fr
         path: domain.options.index(value) if isinstance(domain := search.space[path], Choice) else value
         for path, value in past.parameters.items()
     }
-    return create_trial(state=STATES[past.state], value=past.value, params=params, distributions=space)
+    known = {path: space[path] for path in params}
+    return create_trial(state=STATES[past.state], value=past.value, params=params, distributions=known)
