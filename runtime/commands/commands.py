@@ -38,6 +38,7 @@ from contracts.signed_command import OWNER, refuse_without, signed_in
 from runtime.commands.askers import THE_OWNER, Asker, Askers
 from runtime.commands.deployment_keys import KeyCommands
 from runtime.commands.session_index import SessionIndex
+from runtime.diagnosis.health import with_effects
 from runtime.home.workload_file import refuse_unknown_options
 from runtime.home.workloads import Workloads
 from runtime.jobs.failpoints import failpoint
@@ -312,7 +313,8 @@ class Commands:
             return cast("replies.ApproveReply", await self._wish(wish.session, requested, by))
         refuse_without("ask", wish.verb, by.name, by.rights)
         _refuse_short_name(wish.session, history.id, by)
-        raw: Any = {**history.state.request, "request_id": None}
+        # What took effect by now has helped as far as it went, and is not lost with another training.
+        raw, _, _ = with_effects(history.state, {**history.state.request, "request_id": None})
         for path, value in proposal.set.items():
             raw = put(raw, path.split("."), value)
         begun = await self.submit(

@@ -182,6 +182,8 @@ class DiagnosisState:
     """The segment whose first unsound window was bisected, and the rows that were named."""
     clip: float | None = None
     """At what norm a decision has gradients clipped."""
+    factor: float = 1.0
+    """By what decisions have multiplied the learning rate."""
     rewinds: int = 0
     ended: int | None = None
     """The step at which this segment's plan ends, once that has been reached."""
@@ -273,7 +275,7 @@ def _is_grave(finding: RuleFinding, seen: Evidence) -> bool:
 def _trouble(state: DiagnosisState, finding: RuleFinding) -> Trouble:
     rows = state.rows[1] if state.rows and state.rows[0] == state.evidence.segment else ()
     asked_for = (state.evidence.request.get("training") or {}).get("grad_clip")
-    return Trouble(finding, state.evidence, rows, asked_for if state.clip is None else state.clip)
+    return Trouble(finding, state.evidence, rows, asked_for if state.clip is None else state.clip, state.factor)
 
 
 def _with_the_end(state: DiagnosisState, finding: RuleFinding, fact: Fact) -> RuleFinding:
@@ -410,7 +412,7 @@ def _applied(state: D, applied: trainer.InterventionApplied, fact: Fact) -> D:
         return state
     made = [state.pending] if state.pending else []
     answered = next((one for one in (*made, *state.waiting) if one.answered_by(applied)), None)
-    clip = applied.changes.get("grad_clip")
+    clip, factor = applied.changes.get("grad_clip"), applied.changes.get("learning_rate")
     begun = replace(
         state,
         evidence=evidence,
@@ -418,6 +420,7 @@ def _applied(state: D, applied: trainer.InterventionApplied, fact: Fact) -> D:
         waiting=(),
         proposed=False,
         clip=float(clip) if isinstance(clip, int | float) else state.clip,
+        factor=state.factor * (float(factor) if isinstance(factor, int | float) else 1.0),
         rewinds=state.rewinds + (answered is not None and answered is state.pending),
         watched=(*state.watched, watch(fact.id, applied, evidence, answered.finding if answered else None)),
         ended=state.ended if state.ended == applied.step else None,

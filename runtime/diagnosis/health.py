@@ -332,7 +332,7 @@ def _next(
         request: Any = read_request({**session.request, "request_id": None}).resolved()
     except InvalidRequest as error:
         return None, f"This version does not take the session's request: {error}"
-    request, changes, notes = _with_effects(session, request)
+    request, changes, notes = with_effects(session, request)
     if session.fork:
         notes.append(f"The session is a fork of {session.fork.session}; this request trains from the beginning.")
     open_ones = [line for line in findings if not line["superseded"] and line["severity"] != "note"]
@@ -362,8 +362,8 @@ def _next(
     return None, "No problem is left on the path that training took."
 
 
-def _with_effects(session: SessionState, request: Any) -> tuple[Any, list[OptionLine], list[str]]:
-    """A request with everything that took effect in a session, and what of it no request can say."""
+def with_effects(session: SessionState, request: Any) -> tuple[Any, list[OptionLine], list[str]]:
+    """A request with everything that took effect in a session, what that changed, and what of it no request can say."""
     changes, notes = list[OptionLine](), list[str]()
     for _, applied in session.training.applied:
         try:

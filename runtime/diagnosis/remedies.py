@@ -12,10 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import JsonValue
 
+from contracts.request.optimizer import Optimizer, OptimizerSection
 from runtime.diagnosis.evidence import Evidence, RuleFinding
 from runtime.engine.parts.levers import BalanceClasses, CutBatch, DropoutShare, SkipRows, WeightDecay
 
@@ -31,17 +32,36 @@ class Trouble:
     rows: tuple[int, ...] = ()
     clip: float | None = None
     """At what norm gradients are clipped by now."""
+    factor: float = 1.0
+    """By what decisions have multiplied the learning rate by now."""
 
     @property
     def began_sound(self) -> bool:
         """Whether anything was sound before the problem: no rate helps a training whose first loss is no number."""
         return self.finding.rule not in NEEDS_ROWS or self.finding.remedy is not None
 
+    @property
+    def rate(self) -> float:
+        """The learning rate by now, before its schedule."""
+        return float(self.asked("optimizer").get("learning_rate") or math.nan) * self.factor
+
+    @property
+    def usual_rate(self) -> float:
+        """The learning rate of the optimizer where none is asked for; less with momentum, which adds steps up."""
+        optimizer = self.asked("optimizer")
+        section = _OPTIMIZERS.get(str(optimizer.get("type")))
+        usual = section.model_fields["learning_rate"].default if section else math.nan
+        return float(usual) * (1 - float(optimizer.get("momentum") or 0.0))
+
     def asked(self, section: str) -> Mapping[str, Any]:
         """A section of the request."""
         given = self.seen.request.get(section)
         return given if isinstance(given, Mapping) else {}
 
+
+_OPTIMIZERS: Mapping[str, type[OptimizerSection]] = {
+    get_args(section.model_fields["type"].annotation)[0]: section for section in get_args(get_args(Optimizer)[0])
+}
 
 Pull = Callable[[Trouble], Changes | None]
 """What a remedy changes for a problem; None when it has nothing to change there."""
@@ -92,9 +112,19 @@ FAR_OFF, GENTLER = 0.01, 0.1
 
 
 def _lower(trouble: Trouble) -> Changes | None:
+    if _burst(trouble):
+        return None
     # A training that breaks in its first window is off by more than one that broke later.
     broke_at_once = trouble.finding.severity == "critical" and trouble.finding.first <= trouble.seen.origin
-    return {"learning_rate": FAR_OFF if broke_at_once else GENTLER}
+    gentler = FAR_OFF if broke_at_once else GENTLER
+    usual = trouble.usual_rate / trouble.rate
+    return {"learning_rate": 10.0 ** math.floor(math.log10(usual)) if 0 < usual < gentler else gentler}
+
+
+def _burst(trouble: Trouble) -> bool:
+    """Whether the schedule multiplies the learning rate that was asked for."""
+    phases = trouble.asked("schedule").get("phases") or ()
+    return any(isinstance(phase, Mapping) and (phase.get("level") or 0.0) > 1 for phase in phases)
 
 
 def _clip(trouble: Trouble) -> Changes | None:
@@ -111,10 +141,11 @@ USUAL_RATIO, LEAST_FACTOR, MOST_FACTOR = 3e-3, 10.0, 1e4
 
 
 def _raise_to_ratio(trouble: Trouble) -> Changes | None:
-    ratio = trouble.finding.figures.get("update_ratio", math.nan)
-    if not 0 < ratio < USUAL_RATIO:
+    ratio, usual = trouble.finding.figures.get("update_ratio", math.nan), trouble.usual_rate / trouble.rate
+    falls = trouble.asked("schedule").get("type") in ("step", "exponential", "plateau", "composite")
+    if not 0 < ratio < USUAL_RATIO or (falls and usual < LEAST_FACTOR):
         return None
-    factor = 10.0 ** round(math.log10(USUAL_RATIO / ratio))
+    factor = 10.0 ** round(math.log10(max(USUAL_RATIO / ratio, usual if usual > 0 else 0.0)))
     return {"learning_rate": min(MOST_FACTOR, max(LEAST_FACTOR, factor))}
 
 
@@ -178,7 +209,8 @@ def _shallower(trouble: Trouble) -> Changes | None:
     """Few layers, through which gradients come."""
     hidden = trouble.asked("model").get("hidden") or ()
     deep = trouble.asked("model").get("architecture") == "mlp" and len(hidden) > 3
-    return {"model.hidden": list(hidden[:2]), "model.activation": "gelu"} if deep else None
+    wide = [max(USUAL_WIDTH, width) for width in hidden[:2]]
+    return {"model.hidden": wide, "model.activation": "gelu"} if deep else None
 
 
 def _usual_regularisation(trouble: Trouble) -> Changes | None:
@@ -191,9 +223,10 @@ def _usual_regularisation(trouble: Trouble) -> Changes | None:
 
 
 def _constant_schedule(trouble: Trouble) -> Changes | None:
-    """The rate as it was asked for to the end, where a schedule has taken it away."""
-    constant = trouble.asked("schedule").get("type") in ("constant", None)
-    return None if constant else {"schedule": {"type": "constant"}}
+    """The rate as it was asked for to the end, where a schedule has taken it away or multiplied it."""
+    kept = trouble.asked("schedule").get("type") in ("constant", None)
+    slow = trouble.finding.rule in ("creeping", "no_learning")
+    return {"schedule": {"type": "constant"}} if not kept and (slow or _burst(trouble)) else None
 
 
 def _stop_early(trouble: Trouble) -> Changes | None:
@@ -216,6 +249,12 @@ def _ignore_telling(trouble: Trouble) -> Changes | None:
 def _usual_loss(trouble: Trouble) -> Changes | None:
     usual = trouble.asked("loss").get("type") in ("auto", None)
     return None if usual or trouble.asked("model").get("architecture") == "workload" else {"loss": {"type": "auto"}}
+
+
+def _usual_options(trouble: Trouble) -> Changes | None:
+    """The options of a workload as its author has them."""
+    model = trouble.asked("model")
+    return {"model.options": {}} if model.get("architecture") == "workload" and model.get("options") else None
 
 
 def _usual_weights(trouble: Trouble) -> Changes | None:
@@ -253,6 +292,7 @@ RUNGS: Mapping[str, Rung] = {
         Rung("standardize", "inputs are scaled", 3, 3, 1, _standardize, another=True),
         Rung("ignore_columns", "no column that gives the answer away", 3, 3, 1, _ignore_telling, another=True),
         Rung("usual_loss", "the loss of the task", 3, 3, 1, _usual_loss, another=True),
+        Rung("usual_options", "the options that the workload's author gave", 3, 3, 2, _usual_options, another=True),
         Rung("usual_weights", "weights as they are usually drawn", 3, 3, 1, _usual_weights, another=True),
         Rung("stop_early", "the training ends when validation stops improving", 3, 3, 1, _stop_early, another=True),
         Rung("constant_schedule", "a constant learning rate", 3, 3, 1, _constant_schedule, another=True),
@@ -269,12 +309,12 @@ RUNGS: Mapping[str, Rung] = {
 
 _CHOSEN: Mapping[str, tuple[str, ...]] = {
     "non_finite_input": ("skip_rows",),
-    "non_finite": ("skip_rows", "lower_rate", "clip", "warm_up"),
-    "exploding": ("lower_rate", "clip", "warm_up"),
-    "spike": ("clip", "lower_rate"),
-    "oscillation": ("lower_rate", "warm_up"),
-    "dead_layer": ("lower_rate", "warm_up", "activation", "new_seed"),
-    "dead_units": ("lower_rate", "activation"),
+    "non_finite": ("skip_rows", "constant_schedule", "lower_rate", "clip", "warm_up"),
+    "exploding": ("constant_schedule", "lower_rate", "clip", "warm_up"),
+    "spike": ("constant_schedule", "clip", "lower_rate"),
+    "oscillation": ("constant_schedule", "lower_rate", "warm_up"),
+    "dead_layer": ("constant_schedule", "lower_rate", "warm_up", "activation", "new_seed"),
+    "dead_units": ("constant_schedule", "lower_rate", "activation"),
     "saturation": ("lower_rate", "activation"),
     "vanishing": ("shallower", "activation", "raise_tenfold"),
     "creeping": ("raise_rate", "constant_schedule", "raise_tenfold"),
@@ -291,7 +331,8 @@ _CHOSEN: Mapping[str, tuple[str, ...]] = {
     "label_noise": ("smooth_labels", "weight_decay", "stop"),
     "overfitting": ("stop_early", "weight_decay", "more_dropout", "with_dropout", "stop"),
     "leakage": ("ignore_columns",),
-    "wrong_loss": ("usual_loss",),
+    "wrong_loss": ("usual_loss", "usual_options"),
+    "double_activation": ("usual_options", "raise_tenfold"),
     "missing_normalisation": ("standardize",),
     "bad_initialisation": ("usual_weights", "new_seed"),
     "out_of_memory": ("halve_batch",),

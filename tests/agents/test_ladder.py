@@ -64,6 +64,52 @@ def test_columns_that_give_the_answer_away_are_left_out_beside_those_that_were()
     assert next_rung(Trouble(finding, images), ()) is None, "arrays have no columns by name"
 
 
+@pytest.mark.parametrize(
+    ("rule", "optimizer", "factor", "changes"),
+    [
+        ("oscillation", {"type": "adamw", "learning_rate": 0.002}, 1.0, {"learning_rate": 0.1}),
+        ("oscillation", {"type": "sgd", "learning_rate": 50.0, "momentum": 0.9}, 1.0, {"learning_rate": 1e-4}),
+        ("oscillation", {"type": "sgd", "learning_rate": 50.0, "momentum": 0.9}, 1e-4, {"learning_rate": 0.1}),
+        ("oscillation", {"type": "own", "learning_rate": 50.0}, 1.0, {"learning_rate": 1e-5}),
+        ("creeping", {"type": "adamw", "learning_rate": 1e-6}, 1.0, {"learning_rate": 1e3}),
+        ("creeping", {"type": "adamw", "learning_rate": 1e-6}, 1e3, {"learning_rate": 1e2}),
+    ],
+)
+def test_a_rate_far_from_the_usual_one_of_its_optimizer_is_brought_there_at_once(
+    rule: str, optimizer: dict[str, Any], factor: float, changes: dict[str, float]
+) -> None:
+    finding = RuleFinding(rule, "warning", 10, 20, "", "", (), {"update_ratio": 3e-5})
+    seen = Evidence(request={"optimizer": optimizer})
+    rung, found = next_rung(Trouble(finding, seen, factor=factor), ()) or pytest.fail("there is no remedy")
+    assert rung.name in ("lower_rate", "raise_rate")
+    assert found == pytest.approx(changes)
+
+
+def test_where_the_schedule_is_at_fault_the_rate_that_was_asked_for_is_kept() -> None:
+    optimizer = {"type": "adamw", "learning_rate": 1e-3}
+    burst = {"type": "composite", "phases": [{"share": 0.1, "level": 300.0}, {"share": 0.9, "level": 1.0}]}
+    fallen = {"type": "step", "every_steps": 10, "factor": 0.03}
+    for rule, schedule in (("exploding", burst), ("dead_units", burst), ("creeping", fallen)):
+        finding = RuleFinding(rule, "warning", 10, 20, "", "", (), {"update_ratio": 3e-5})
+        seen = Evidence(request={"optimizer": optimizer, "schedule": schedule})
+        rung, changes = next_rung(Trouble(finding, seen), ()) or pytest.fail("there is no remedy")
+        assert (rung.name, changes) == ("constant_schedule", {"schedule": {"type": "constant"}})
+        cosine = replace(seen, request={"optimizer": optimizer, "schedule": {"type": "cosine"}})
+        other, _ = next_rung(Trouble(finding, cosine), ()) or pytest.fail("there is no remedy")
+        assert other.name in ("lower_rate", "raise_rate")
+
+
+def test_a_workload_is_tried_with_the_options_of_its_author_and_without_a_loss_that_is_not_its_own() -> None:
+    model = {"architecture": "workload", "workload": "mine", "options": {"twice": 1}}
+    seen = Evidence(request={"model": model, "loss": {"type": "auto"}}, task=TaskFacts(kind="classification"))
+    finding = RuleFinding("double_activation", "warning", 0, 9, "", "", ())
+    rung, changes = next_rung(Trouble(finding, seen), ()) or pytest.fail("there is no remedy")
+    assert (rung.name, changes) == ("usual_options", {"model.options": {}})
+    noisy = Trouble(replace(finding, rule="label_noise"), seen)
+    assert RUNGS["smooth_labels"].pull(noisy) is None
+    assert RUNGS["smooth_labels"].pull(replace(noisy, seen=replace(seen, request={"loss": {"type": "auto"}})))
+
+
 def test_rows_are_named_before_a_remedy_is_chosen_and_left_out_first() -> None:
     log = SensedLog()
     log.window(1.0)

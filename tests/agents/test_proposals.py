@@ -117,6 +117,8 @@ async def test_an_approved_request_is_another_training_and_only_a_person_approve
             await made.commands.verbs["approve"](asked | {"proposal": "x"})
         with pytest.raises(Refused, match="does not wait for a person"):
             await made.commands.verbs["approve"](asked | {"proposal": known[1]})
+        slower = {"by": "r", "segment": 2, "step": 0, "changes": {"learning_rate": 0.5}, "reproducible": True}
+        await made.ground.speak("trainer", session, InterventionApplied(proposal="", **slower), "")
         ann = await person(made, "ann", "ask", "decide")
         begun = (await answer(made, *signed(ann, "decide", "approve", asked)))["begun"]
         assert "was approved by person_ann" in await told(made, *signed(ann, "decide", "approve", asked))
@@ -126,7 +128,10 @@ async def test_an_approved_request_is_another_training_and_only_a_person_approve
         genesis = made.tail.history(begun).facts[0].event
         assert isinstance(genesis, SessionRequested)
         before = made.tail.history(session).state.request
-        assert genesis.request == before | {"reproducibility": before["reproducibility"] | {"seed": 7}}
+        assert genesis.request == before | {
+            "reproducibility": before["reproducibility"] | {"seed": 7},
+            "optimizer": before["optimizer"] | {"learning_rate": before["optimizer"]["learning_rate"] / 2},
+        }
         assert made.tail.history(session).state.training.open_proposals() == (
             (known[1], made.tail.history(session).state.training.proposals[1][1]),
         )
