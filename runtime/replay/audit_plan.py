@@ -129,8 +129,13 @@ def _steps(facts: Iterable[Fact], session: SessionState) -> Iterator[tuple[Fact,
     """A fork's start, interventions and completion beside what was named, proposed and evaluated before."""
     proposals, number, fork = dict(session.training.proposals), session.training.segments[0].number, session.fork
     last = session.training.evaluations[-1].values if session.training.evaluations else {}
+    unsound: dict[int, tuple[int, int]] = {}
     for fact in facts:
         event = fact.event
+        if isinstance(event, trainer.WindowRecorded) and not event.finite:
+            unsound.setdefault(event.segment, (event.first, event.last))
+        if isinstance(event, trainer.AttemptBisected) and unsound.get(event.segment) != (event.first, event.last):
+            yield fact, f"steps {event.first}..{event.last} are not the first unsound window of segment {event.segment}"
         if isinstance(event, trainer.CheckpointWritten) and fork and event.step == fork.step:
             named = {"weights_digest": fork.weights_digest, "state_root": fork.state_root, "blob": fork.blob}
             wrong = [name for name, wanted in named.items() if wanted not in (None, getattr(event, name))]

@@ -120,6 +120,8 @@ class AuditJobs:
                         found = comparison.begun_window(window)
                     case jobs.SpanEnd():
                         comparison.ended(told)
+                    case jobs.NamedRows():
+                        found = comparison.named(told)
                     case _:
                         found = comparison.computed(told)
                 if found:

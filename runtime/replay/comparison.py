@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from contracts import trainer
 from contracts.event import pack
 from contracts.findings import SpanDivergence
-from runtime.replay.spans import SpanRecord, SpanSpec
+from runtime.replay.spans import RecordedBisection, SpanRecord, SpanSpec
 
 if TYPE_CHECKING:
     from runtime.engine.checkpoint import CheckpointContent
     from runtime.engine.report import Evaluation, SensorReadings, Window
-    from runtime.replay.jobs import SpanEnd
+    from runtime.replay.jobs import NamedRows, SpanEnd
 
 
 ORDER = (
@@ -55,6 +55,7 @@ class SpanComparison:
         self._span = span
         self._records = by_place(span.records)
         self._open = set(self._records)
+        self._unnamed = {one.event.last: one for one in span.bisections}
         self._ended: SpanEnd | None = None
         self._reached = span.begins
 
@@ -87,6 +88,15 @@ class SpanComparison:
         """Hear where and how the computation ended."""
         self._ended = told
 
+    def named(self, found: NamedRows) -> SpanDivergence | None:
+        """Where the rows that were named are not those that the plan and the step give."""
+        recorded = self._unnamed.pop(found.last, None)
+        if recorded is None:
+            return None
+        said, rows = recorded.event, {"step": found.step, "rows": list(found.rows), "looked": found.looked}
+        wrong = next((name for name, value in rows.items() if getattr(said, name) != value), None)
+        return _of_rows(recorded, wrong, getattr(said, wrong), rows[wrong]) if wrong else None
+
     def left(self) -> SpanDivergence | None:
         """At the end of the span: what was recorded and did not come again, or another end than the session says."""
         left = [one for place in self._open for one in self._records[place] if one.last <= self._span.ends]
@@ -94,6 +104,8 @@ class SpanComparison:
             # Of steps off the grid, or beyond where the rules end the training.
             first = min(left, key=lambda one: (one.last, one.position))
             return divergence_at(first, "", "this event", "none at this place by the rules of the plan")
+        for one in self._unnamed.values():
+            return _of_rows(one, "rows", one.event.rows, "none")
         return self._ending()
 
     def _missing(self, computed: trainer.Computed) -> SpanDivergence | None:
@@ -129,6 +141,21 @@ class SpanComparison:
             recorded=_short(against),
             computed="",
         )
+
+
+def _of_rows(recorded: RecordedBisection, field: str, said: object, found: object) -> SpanDivergence:
+    event = recorded.event
+    return SpanDivergence(
+        name=event.wire,
+        first=event.first,
+        last=event.last,
+        place=recorded.position,
+        seq=recorded.seq,
+        segment=event.segment,
+        field=field,
+        recorded=_short(said),
+        computed=_short(found),
+    )
 
 
 def difference(recorded: SpanRecord, computed: trainer.Computed) -> SpanDivergence | None:

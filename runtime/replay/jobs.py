@@ -103,6 +103,16 @@ class SpanEnd:
 
 
 @dataclass(frozen=True)
+class NamedRows:
+    """Which rows the window up to `last` cannot bear; see `contracts.trainer.AttemptBisected`."""
+
+    last: int
+    step: int
+    rows: Sequence[int]
+    looked: int
+
+
+@dataclass(frozen=True)
 class SettleNotice:
     """Everything so far was told; the job goes on once it was found to be as recorded."""
 
@@ -112,7 +122,7 @@ class GoOn:
     """The order to go on."""
 
 
-SpanNews = Computed | BegunWindow | SpanEnd | SettleNotice
+SpanNews = Computed | BegunWindow | SpanEnd | NamedRows | SettleNotice
 SpanContext = JobContext[SpanNews, GoOn]
 
 

@@ -59,11 +59,19 @@ def compute(context: jobs.SpanContext, query: jobs.SpanQuery) -> None:
     """Compute one span again; everything is told as it comes, and nothing is answered."""
     told = open_span(context, query, Run)[1]
     told.whole()
+    for asked in told.task.questions:
+        found = open_span(context, query, Run, asked.changes)[0].bisect(asked.last)
+        context.tell(jobs.NamedRows(asked.last, found.step, found.rows, found.looked))
     seal.recheck(**asdict(query.under.seal))
 
 
-def open_span(context: jobs.SpanContext, query: jobs.SpanQuery, kind: type[R]) -> tuple[R, SpanReporter]:
-    """The run of the span at its beginning, and what tells of it. State is verified before code of the user's runs."""
+def open_span(
+    context: jobs.SpanContext, query: jobs.SpanQuery, kind: type[R], changes: int | None = None
+) -> tuple[R, SpanReporter]:
+    """The run of the span at its beginning, and what tells of it, by the plan with its first so many changes or all.
+
+    State is verified before code of the user's runs.
+    """
     sealed, data = asdict(query.under.seal), query.task.data
     seal.apply(**sealed)
     task, tensors = SpanTask.model_validate_json(query.task.path.read_bytes()), None
@@ -72,6 +80,7 @@ def open_span(context: jobs.SpanContext, query: jobs.SpanQuery, kind: type[R]) -
         tensors = checkpoint.unpack(content, state_root=task.start.state_root).tensors
     enlist(query.under.workloads)
     plan, dataset = Plan.from_json(task.plan), Dataset.open(data.dataset, verify=False)
+    plan = replace(plan, changes=plan.changes[:changes])
     if tensors is None:
         run = kind.start(plan, dataset, initial=initial_state.initial_tensors(data.blobs, data.initial))
     else:
@@ -87,19 +96,19 @@ class SpanReporter:
     def __init__(self, context: jobs.SpanContext, run: Run, task: SpanTask) -> None:
         self._context = context
         self._run = run
-        self._task = task
+        self.task = task
         self._kept = frozenset(task.kept)
 
     def whole(self) -> None:
         """Go to the end of the span, and say how the run ends if the session says that it ends there."""
-        self.upto(self._task.ends)
-        if self._task.closes:
+        self.upto(self.task.ends)
+        if self.task.closes:
             self._context.tell(self._ending())
 
     def upto(self, ends: int) -> None:
         """Go to the last grid step up to `ends`."""
         run = self._run
-        if self._task.start is None and run.step == 0 and 0 in self._kept:
+        if self.task.start is None and run.step == 0 and 0 in self._kept:
             self._checkpoint(0)
         while run.step < ends and not run.finished and run.plan.next_grid(run.step) <= ends:
             self._advance()

@@ -44,6 +44,16 @@ class RecordedEnd:
     seq: int
 
 
+@dataclass(frozen=True)
+class RecordedBisection:
+    """Rows that were named of a window, where the log says so, and how many segments the plan had then."""
+
+    event: trainer.AttemptBisected
+    position: int
+    seq: int
+    segments: int
+
+
 class SpanStart(Value):
     """The state in which a span begins: the blob of its checkpoint, and the root that it must have."""
 
@@ -51,11 +61,18 @@ class SpanStart(Value):
     state_root: str
 
 
+class RowQuestion(Value):
+    """Which rows the window up to `last` cannot bear, by the plan with so many of its changes."""
+
+    last: int
+    changes: int
+
+
 class SpanTask(Value):
     """What a process is given to compute a span again; what came out at the time is not among it.
 
     `plan` has the form of `runtime.engine.plan.Plan.from_json`. `kept` are the steps at which state is wanted, `closes`
-    is whether the session says that training ended there.
+    is whether the session says that training ended there. `questions` are asked of the state in which the span begins.
     """
 
     plan: dict[str, object]
@@ -65,6 +82,7 @@ class SpanTask(Value):
     evaluations: tuple[tuple[int, Exact], ...]
     kept: tuple[int, ...]
     closes: bool
+    questions: tuple[RowQuestion, ...] = ()
 
 
 class SpanSpec(Value):
@@ -81,10 +99,13 @@ class SpanSpec(Value):
     outcome: RecordedEnd | None
     after: tuple[int, int]
     whole: bool
+    bisections: tuple[RecordedBisection, ...] = ()
 
     @property
     def task(self) -> SpanTask:
         """What of it a process is given that computes the span again."""
+        changes = self.plan["changes"]
+        known = len(changes) if isinstance(changes, list) else 0
         return SpanTask(
             plan=self.plan,
             begins=self.begins,
@@ -93,6 +114,10 @@ class SpanSpec(Value):
             evaluations=self.evaluations,
             kept=tuple(sorted({one.last for one in self.records if isinstance(one.event, trainer.CheckpointWritten)})),
             closes=self.outcome is not None,
+            questions=tuple(
+                RowQuestion(last=one.event.last, changes=known - self.segments + one.segments)
+                for one in self.bisections
+            ),
         )
 
 
@@ -115,6 +140,7 @@ class Span:
     """Place and sequence of the first record behind the span, or of the session's completion; zeros without one."""
     whole: bool
     """Whether the line was carried out to its end: then nothing that the engine wants may be missing."""
+    bisections: tuple[RecordedBisection, ...] = ()
 
     @property
     def name(self) -> str:
@@ -135,6 +161,7 @@ class Span:
             outcome=self.outcome,
             after=self.after,
             whole=self.whole,
+            bisections=self.bisections,
         )
 
 
@@ -158,6 +185,13 @@ def session_spans(facts: Iterable[Fact], session: SessionState, has: Callable[[s
     given = [one for one in records if isinstance(one.event, trainer.CheckpointWritten) and one.last == origin]
     records = [one for one in records if one not in given]
     lines = _lines(records, session.training.segments)
+    named = [
+        RecordedBisection(
+            fact.event, fact.position, fact.seq, 1 + fact.event.segment - session.training.segments[0].number
+        )
+        for fact in facts
+        if isinstance(fact.event, trainer.AttemptBisected) and not fact.event.problem
+    ]
     cuts = [one for one in session.training.checkpoints if one.usable and has(one.written.blob)]
     spans: list[Span] = []
     seen, after = {one.position for one in given}, 0
@@ -166,7 +200,9 @@ def session_spans(facts: Iterable[Fact], session: SessionState, has: Callable[[s
         fresh = [one for one in line if one.version > after]
         seen |= {one.position for one in fresh}
         whole = version == lines[-1] and completed is not None
-        drawn = _PlanPath(version, line, fresh, _places(cuts, session.training.segments[:version]), whole, origin)
+        drawn = _PlanPath(
+            version, line, fresh, _places(cuts, session.training.segments[:version]), whole, origin, named
+        )
         spans += _cut(drawn, len(spans) + 1, completed)
         after = version
     return SessionSpans(tuple(spans), tuple(one for one in records if one.position not in seen))
@@ -241,6 +277,8 @@ class _PlanPath(NamedTuple):
     whole: bool
     origin: int
     """Where a fork begins; -1 for a session that begins with its request."""
+    named: Sequence[RecordedBisection]
+    """All rows that were named in the session."""
 
 
 def _cut(line: _PlanPath, number: int, completed: RecordedEnd | None) -> list[Span]:
@@ -253,6 +291,10 @@ def _cut(line: _PlanPath, number: int, completed: RecordedEnd | None) -> list[Sp
     first = starts[0].written.step if starts[0] else -1
     starts += [one for one in line.places if max(first, 0) < one.written.step < end]
     steps = [one.written.step if one else max(line.origin, 0) for one in starts]
+    fresh = {
+        (one.event.segment, one.event.first) for one in line.fresh if isinstance(one.event, trainer.WindowRecorded)
+    }
+    named = [one for one in line.named if (one.event.segment, one.event.first) in fresh]
     made = []
     for at, (start, begins, ends) in enumerate(zip(starts, steps, [*steps[1:], end], strict=True)):
         after = begins if start else -1
@@ -266,5 +308,8 @@ def _cut(line: _PlanPath, number: int, completed: RecordedEnd | None) -> list[Sp
         later = (one for one in line.records if one.last > ends)
         behind: SpanRecord | RecordedEnd | None = min(later, key=lambda one: one.position, default=completed)
         place = (behind.position, behind.seq) if behind else (0, 0)
-        made.append(Span(number + at, line.version, begins, ends, start, inside, known, closing, place, line.whole))
+        asked = tuple(one for one in named if begins <= one.event.first and one.event.last <= ends)
+        made.append(
+            Span(number + at, line.version, begins, ends, start, inside, known, closing, place, line.whole, asked)
+        )
     return made

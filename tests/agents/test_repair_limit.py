@@ -6,8 +6,11 @@ By the whole crew as it is, with audits of what came of it.
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from bus.blobs import DirectoryBlobs
 from bus.memory import MemoryBus
 from contracts.diagnostician import InterventionProposed, OutcomeJudged, ProblemDiagnosed
 from contracts.event import Event
@@ -15,9 +18,16 @@ from contracts.request import read_request
 from contracts.roles import BUILT_IN
 from contracts.session import SessionState
 from contracts.trainer import AttemptBisected, AuditCompleted, InterventionApplied, TrainingCompleted, TrainingFailed
+from runtime.audit.recomputation import recompute
 from runtime.diagnosis.fold import MOST_REWINDS
 from runtime.home.home import Home
 from runtime.home.workloads import Workloads, inspect_file
+from runtime.jobs.children import Children
+from runtime.log.archive import Archive
+from runtime.log.session_log import SessionLog
+from runtime.replay.audit_plan import AuditOptions
+from runtime.replay.audit_subject import AuditSubject
+from runtime.replay.verdict import ReplayVerdict, Verdict
 from tests.harness import beside, crew, small_request, until_ended, until_said
 
 FILE = """
@@ -115,6 +125,33 @@ async def test_rows_that_spoil_a_training_are_named_and_left_out_and_the_whole_o
     assert judged.helped, judged.message
     assert verdict.startswith("pass"), verdict
     assert verdict.split()[1] == verdict.split()[3]
+    (told,) = named
+    forgeries: list[dict[str, Any]] = [
+        {"rows": told.rows[:-1]},
+        {"rows": sorted({*told.rows, told.rows[0] + 1})},
+        {"step": told.step + 1},
+    ]
+    for forged in forgeries:
+        found = await judged_anew(tmp_path / "bad", ended.id, told.model_copy(update=forged))
+        assert (found.verdict, found.divergences[0].what) == ("fail", "attempt.bisected"), forged
+        assert next(iter(forged)) in found.divergences[0].message
+    elsewhere = told.model_copy(update={"first": told.first + 10, "last": told.last + 10})
+    found = await judged_anew(tmp_path / "bad", ended.id, elsewhere)
+    assert (found.verdict, found.divergences[0].what) == ("fail", "attempt.bisected")
+    assert "not the first unsound window" in found.divergences[0].message
+
+
+async def judged_anew(home: Path, session: str, told: AttemptBisected) -> ReplayVerdict:
+    """The verdict of a full audit, had the trainer, with its own key, named these rows."""
+    kept, children = Archive(Home(home)).read(session), Children()
+    history = SessionLog(session)
+    facts = kept.history.facts
+    history.add([one._replace(event=told) if isinstance(one.event, AttemptBisected) else one for one in facts])
+    subject = AuditSubject(replace(kept, history=history), DirectoryBlobs(Home(home).blobs), home / "anew", home)
+    try:
+        return await recompute(Verdict(session, "pass"), subject, AuditOptions("full"), children)
+    finally:
+        await children.close()
 
 
 async def test_a_row_that_no_repair_helps_ends_the_session_after_a_few_tries(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from runtime import audit
 from runtime.audit import recomputation
 from runtime.audit.log_check import make_bundle
 from runtime.cli.main import swarm
+from runtime.engine.plain_kinds import levers
 from runtime.home.home import Home
 from runtime.host.swarm_node import SwarmNode
 from runtime.jobs.children import Children
@@ -103,6 +104,42 @@ async def test_an_eventful_session_passes_by_lot_and_says_the_chances(eventful: 
     assert (found.spans_checked, found.seed) == (2, 5)
     assert found.detection["0.1"] == pytest.approx(1 - 0.9**2)
     assert any("were not computed again" in told for told in found.unchecked)
+
+
+PULLED: dict[str, Any] = {
+    "learning_rate": 0.5,
+    "grad_clip": 0.2,
+    "skip_rows": [[3, 9], [40, 40]],
+    "warmup": 20,
+    "weight_decay": 0.1,
+    "dropout": 0.4,
+    "class_weights": "balanced",
+    "stop": True,
+}
+"""Every lever, with a value that changes the training."""
+
+
+async def test_a_session_in_which_every_lever_was_pulled_passes_in_full(tmp_path: Path) -> None:
+    assert PULLED.keys() == levers.all.keys()
+    request = small_request(
+        training={"epochs": 2000, "batch_size": 64},
+        early_stopping={"enabled": False},
+        diagnosis={"mode": "observe"},
+        checkpoints={"every_steps": 50},
+    )
+    async with crew(tmp_path, TRAINING) as made:
+        session = await made.commands.submit(read_request(request).resolved(), request_id="r1")
+        for number, (name, value) in enumerate(PULLED.items(), 1):
+            # Every other one goes back, so that what it superseded is computed again as well.
+            back = 50 if number % 2 and name != "stop" else None
+            await _reached(made, session, 60)
+            await _proposed(made, session, segment=number, rewind_to=back, changes={name: value})
+        state = await until_ended(made, session)
+    assert isinstance(state.outcome, TrainingCompleted), state.outcome
+    assert [dict(one.changes) for one in state.training.segments[1:]] == [{name: PULLED[name]} for name in PULLED]
+    found = await audited(Home(tmp_path), session, AuditOptions("full", workers=2))
+    assert found.verdict == "pass", found.as_json()
+    assert found.spans_checked == found.spans_total >= len(PULLED)
 
 
 async def test_rows_that_follow_evaluations_come_again_after_a_kill_and_in_a_full_audit(tmp_path: Path) -> None:
