@@ -131,27 +131,27 @@ async def test_rows_that_spoil_a_training_are_named_and_left_out_and_the_whole_o
         {"rows": sorted({*told.rows, told.rows[0] + 1})},
         {"step": told.step + 1},
     ]
-    for forged in forgeries:
-        found = await judged_anew(tmp_path / "bad", ended.id, told.model_copy(update=forged))
-        assert (found.verdict, found.divergences[0].what) == ("fail", "attempt.bisected"), forged
-        assert next(iter(forged)) in found.divergences[0].message
-    elsewhere = told.model_copy(update={"first": told.first + 10, "last": told.last + 10})
-    found = await judged_anew(tmp_path / "bad", ended.id, elsewhere)
-    assert (found.verdict, found.divergences[0].what) == ("fail", "attempt.bisected")
-    assert "not the first unsound window" in found.divergences[0].message
+    children = Children()
+    try:
+        for forged in forgeries:
+            found = await judged_anew(tmp_path / "bad", ended.id, told.model_copy(update=forged), children)
+            assert (found.verdict, found.divergences[0].what) == ("fail", "attempt.bisected"), forged
+            assert next(iter(forged)) in found.divergences[0].message
+        elsewhere = told.model_copy(update={"first": told.first + 10, "last": told.last + 10})
+        found = await judged_anew(tmp_path / "bad", ended.id, elsewhere, children)
+        assert (found.verdict, found.divergences[0].what) == ("fail", "attempt.bisected")
+        assert "not the first unsound window" in found.divergences[0].message
+    finally:
+        await children.close()
 
 
-async def judged_anew(home: Path, session: str, told: AttemptBisected) -> ReplayVerdict:
+async def judged_anew(home: Path, session: str, told: AttemptBisected, children: Children) -> ReplayVerdict:
     """The verdict of a full audit, had the trainer, with its own key, named these rows."""
-    kept, children = Archive(Home(home)).read(session), Children()
-    history = SessionLog(session)
+    kept, history = Archive(Home(home)).read(session), SessionLog(session)
     facts = kept.history.facts
     history.add([one._replace(event=told) if isinstance(one.event, AttemptBisected) else one for one in facts])
     subject = AuditSubject(replace(kept, history=history), DirectoryBlobs(Home(home).blobs), home / "anew", home)
-    try:
-        return await recompute(Verdict(session, "pass"), subject, AuditOptions("full"), children)
-    finally:
-        await children.close()
+    return await recompute(Verdict(session, "pass"), subject, AuditOptions("full"), children)
 
 
 async def test_a_row_that_no_repair_helps_ends_the_session_after_a_few_tries(tmp_path: Path) -> None:
