@@ -509,8 +509,31 @@ def diagnosis() -> Iterator[str]:
     )
 
 
+def silent_bugs() -> Iterator[str]:
+    """Every silent bug of a workload's code that can be told, in the order of the table in the code."""
+    from runtime.home.silent_bugs import SILENT_BUGS
+
+    yield from ("# Silent bugs in a workload's code", "", NOTE, "")
+    yield (
+        "What `swarm check` and `swarm workload add` can say of a workload's code that trains without an error and not"
+        " as it was meant. `text` is seen in the source, of which nothing is run, by both commands; `batch` with the"
+        " model and up to 64 rows of the first batch, in a child, by `swarm check`. A note may be meant. Each finding"
+        " names the file, the line where one is known, what was measured, and the cure. A finding refuses nothing: the"
+        " exit code stays 0, and `--json` lists findings under `code`."
+    )
+    yield ""
+    yield from table(
+        ("bug", "severity", "what tells it", "seen in", "cure"),
+        (
+            (f"`{name}`", one.severity, one.looks_at, " and ".join(one.seen_in), one.cure)
+            for name, one in SILENT_BUGS.items()
+        ),
+    )
+
+
 PAGES = {
     "rules.md": diagnosis,
+    "silent-bugs.md": silent_bugs,
     "requests.md": requests,
     "events.md": events,
     "commands.md": commands,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,12 @@ import click
 from contracts.errors import ChildDied, Failed, InvalidRequest, OutOfMemory, Problem, SwarmError, count_of
 from runtime.api.children import A, O, R, T, ask, open_children
 from runtime.cli.call import Call, Json, command
-from runtime.cli.output import pairs, style
+from runtime.cli.output import code_lines, pairs, style
 from runtime.views.formatting import duration, size
 
 if TYPE_CHECKING:
     from contracts.data_manager import DatasetPrepared
+    from runtime.home.silent_bugs import CodeFinding
     from runtime.jobs.children import Children
     from runtime.jobs.job import Job
     from runtime.model.jobs import Rehearsal, RehearsalTask
@@ -42,21 +43,25 @@ def check(
 ) -> None:
     """Judge REQUEST: its schema, its data, one real batch forward and backward, memory and time. Nothing is kept.
 
-    When the batch does not fit into memory, it says which part of it does, with the same rows in each step.
+    The code of a workload is looked at too, for bugs that raise no error. When the batch does not fit into memory, it
+    says which part of it does, with the same rows in each step.
     """
     from runtime.api.request_file import folder, read_resolved
 
     call.configure(data_roots=tuple(str(Path(root).absolute()) for root in roots) or None)
     resolved = read_resolved(request, overrides)
-    answer = call.wait(_check(call, resolved, folder(request), None if memory is None else int(memory * 2**30)))
+    answer, code = call.wait(_check(call, resolved, folder(request), None if memory is None else int(memory * 2**30)))
     if not math.isfinite(answer["loss"]):
         cure = "Look at the data's scale and at the loss; a lower learning rate does not help here."
         raise Failed(f"the first batch's loss is {answer['loss']}.", cure=cure)
-    call.result(answer, lambda: check_page(answer))
+    call.result(answer, lambda: check_page(answer) + code_lines(code))
 
 
-async def _check(call: Call, request: Json, folder: Path, most: int | None) -> Json:
-    """Prepare the data, resolve the plan and take one step, each in a child and in a folder that goes away."""
+async def _check(call: Call, request: Json, folder: Path, most: int | None) -> tuple[Json, Sequence[CodeFinding]]:
+    """Prepare the data, resolve the plan and take one step, each in a child and in a folder that goes away.
+
+    Beside what is answered: what was found in the code of workloads.
+    """
     from bus.blobs import DirectoryBlobs
     from contracts.data_manager import DatasetRejected
     from runtime.home import allowed
@@ -103,7 +108,22 @@ async def _check(call: Call, request: Json, folder: Path, most: int | None) -> J
                 if fits is None:
                     raise
                 raise _too_large(task, error, fits[0]) from None
-    return _describe_plan(request, prepared, resolved, rehearsed)
+            code = await _review(children, task, store)
+    answer = _describe_plan(request, prepared, resolved, rehearsed)
+    return answer | {"code": [asdict(one) for one in code]}, code
+
+
+async def _review(children: Children, task: RehearsalTask, folder: Path) -> Sequence[CodeFinding]:
+    """What is found in the code of a plan's workloads; when the look itself fails, that is what is told."""
+    from runtime.home.silent_bugs import finding
+    from runtime.model.jobs import review_code
+
+    if not task.workloads:
+        return ()
+    try:
+        return await _ask(children, review_code, task, folder)
+    except SwarmError as error:
+        return [finding("not_looked_at", task.workloads[0].path, 0, error.message)]
 
 
 def _too_large(task: RehearsalTask, error: SwarmError, fits: RehearsalTask) -> OutOfMemory:

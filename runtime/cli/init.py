@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from contracts.errors import InvalidInput, NotFound
 from runtime.api.children import open_children
 from runtime.api.evidence import output_path
 from runtime.cli.call import Call, Json, command, remember, shared
-from runtime.cli.output import table
+from runtime.cli.output import code_lines, table
 
 if TYPE_CHECKING:
     from runtime.home.workloads import WorkloadEntry
@@ -190,16 +191,24 @@ def workload(**options: Any) -> None:
 @click.argument("file", metavar="FILE[:CLASS]")
 @click.option("--name", default="", help="What requests call it (default: the file's name).")
 def workload_add(call: Call, *, file: str, name: str) -> None:
-    """Pin FILE as it is now. A process of its own imports it once, to show what would go wrong later."""
+    """Pin FILE as it is now. A process of its own imports it once, to show what would go wrong later.
+
+    Its text is also read for bugs that raise no error; `swarm check` looks for more of them, with real rows.
+    """
+    from runtime.home.silent_bugs import CodeFinding
+
     made = add_workload(call, file, name)
+    code = code_lines([CodeFinding(**one) for one in made["code"]])
     was = f" (was {made['was'][:16]})" if made["was"] not in (None, made["digest"]) else ""
     what = f"{made['class']} in {made['path']}, digest {made['digest'][:16]}{was}"
     use = f"Use it: model: {{architecture: workload, workload: {made['name']}}}"
-    call.result(made, f"Workload {made['name']!r} is {what}.\n{use}")
+    call.result(made, f"Workload {made['name']!r} is {what}.\n{use}{code}")
 
 
 def add_workload(call: Call, file: str, name: str = "") -> Json:
-    """Register a workload; what it is now, and under `was` the digest that its name had before."""
+    """Register a workload; what it is now, under `was` the digest that its name had, and bugs that its text shows."""
+    from runtime.home.code_review import review_source
+    from runtime.home.workload_file import read_source
     from runtime.home.workloads import Workloads
 
     registry = Workloads(call.home.root)
@@ -210,7 +219,8 @@ def add_workload(call: Call, file: str, name: str = "") -> Json:
             return await registry.add(file, children, name=name)
 
     made = call.wait(add())
-    return _describe_workload(made) | {"was": before.get(made.name)}
+    code = [asdict(one) for one in review_source(read_source(Path(made.path)), made.path)]
+    return _describe_workload(made) | {"was": before.get(made.name), "code": code}
 
 
 @command("list")

@@ -3,14 +3,19 @@
 What others wrote is made harmless here, and only our own styles pass.
 """
 
+from __future__ import annotations
+
 import os
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from runtime.views.formatting import one_line, printable
+
+if TYPE_CHECKING:
+    from runtime.home.silent_bugs import CodeFinding
 
 _ESCAPE = f"\x1b{os.urandom(8).hex()}"
 """How our own styles are marked until they are written: no text from elsewhere can hold a mark of this process."""
@@ -64,6 +69,17 @@ def pairs(rows: Sequence[tuple[str, str]]) -> str:
     kept = [(name, value) for name, value in rows if value]
     width = max((len(name) for name, _ in kept), default=0)
     return "\n".join(f"{style(name.ljust(width), dim=True)}  {cell(value)}" for name, value in kept)
+
+
+def code_lines(findings: Sequence[CodeFinding]) -> str:
+    """What was found in a workload's code, each finding with its place and its cure; every line begins with a break."""
+    colours = {"note": "cyan", "warning": "yellow", "critical": "red"}
+    lines = []
+    for one in findings:
+        label = style(f"{one.severity}:", fg=colours[one.severity], bold=True)
+        lines.append(f"{label} {cell(one.where)} {one.name}: {cell(one.message)}")
+        lines.append(f"  {style('hint:', fg='cyan')} {one.cure}")
+    return "".join(f"\n{line}" for line in lines)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -45,6 +45,8 @@ def workload_classes(source: bytes, file: Path) -> list[str]:
     """Classes that derive from Workload, directly or through each other, and from which no other one does."""
     try:
         tree = ast.parse(source)
+    except (RecursionError, MemoryError):
+        raise InvalidInput(f"{file} is nested too deep to be read.", cure="Write it flatter.", path=str(file)) from None
     except (SyntaxError, ValueError) as error:
         where = f" (line {error.lineno})" if isinstance(error, SyntaxError) else ""
         raise InvalidInput(f"{file} is not Python{where}: {error}.", cure="Correct it there.", path=str(file)) from None

@@ -2,8 +2,10 @@
 
 import resource
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -16,9 +18,13 @@ from runtime.engine import checkpoint, seal
 from runtime.engine.dataset import Dataset
 from runtime.engine.loop import Run
 from runtime.engine.plan import Plan
+from runtime.home.code_review import review_source
+from runtime.home.silent_bugs import CodeFinding
+from runtime.home.workload_file import read_source
 from runtime.home.workloads import enlist
 from runtime.jobs import process, resources
 from runtime.model import images, jobs, rows, trained
+from runtime.model.batch_review import review_batch
 from runtime.replay import initial_state
 
 TRIES = 5
@@ -97,6 +103,35 @@ def _rehearsed(task: jobs.RehearsalTask) -> jobs.Rehearsal:
         run.rehearse()
         seconds.append(time.perf_counter() - begun)
     return jobs.Rehearsal(loss, min(seconds), peak_bytes(), before, state)
+
+
+def review(task: jobs.RehearsalTask) -> Sequence[CodeFinding]:
+    """The silent bugs of a plan's workloads: what the text of each shows, and what the model does with a real batch.
+
+    What both tell is told once, with the figures of the batch and a line of whichever has one.
+    """
+    seal.apply(**asdict(task.seal))
+    with resources.bounded(task.most) if task.device == "cpu" else nullcontext():
+        return _reviewed(task)
+
+
+def _reviewed(task: jobs.RehearsalTask) -> Sequence[CodeFinding]:
+    enlist(task.workloads)
+    plan, found = Plan.from_json(task.plan), list[CodeFinding]()
+    for entry in task.workloads:
+        read = list(review_source(read_source(Path(entry.path)), entry.path))
+        if getattr(plan.request.model, "workload", None) == entry.name:
+            dataset = Dataset.open(task.dataset, verify=False)
+            initial = initial_state.initial_tensors(task.blobs, task.initial)
+            lines = {one.name: one.line for one in read}
+            measured = [
+                replace(one, line=one.line or lines.get(one.name, 0))
+                for one in review_batch(plan, dataset, Path(entry.path), initial)
+            ]
+            names = {one.name for one in measured}
+            read = [*measured, *(one for one in read if one.name not in names)]
+        found += sorted(read, key=lambda one: (one.line, one.name))
+    return found
 
 
 def peak_bytes() -> int:

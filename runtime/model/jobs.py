@@ -10,6 +10,7 @@ from typing import Any
 
 from contracts.errors import ChildDied, OutOfMemory
 from runtime.engine.parts.levers import CutBatch
+from runtime.home.silent_bugs import CodeFinding
 from runtime.home.workloads import WorkloadEntry
 from runtime.jobs.job import Seal, job, torch_profile
 from runtime.model.checkpoints import ModelOrder
@@ -144,6 +145,14 @@ def rehearse(task: RehearsalTask) -> Rehearsal:
     from runtime.model import inspection
 
     return inspection.rehearse(task)
+
+
+@job(purpose="probe", profile=lambda task: torch_profile(task.seal.threads, task.device))
+def review_code(task: RehearsalTask) -> Sequence[CodeFinding]:
+    """The silent bugs of the workloads of a plan, by their text, and by the model and a real batch."""
+    from runtime.model import inspection
+
+    return inspection.review(task)
 
 
 async def halve_until_it_fits(

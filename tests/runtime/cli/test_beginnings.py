@@ -79,9 +79,29 @@ def test_what_cannot_be_halved_is_not(tmp_path: Path):
 
 def test_init_writes_a_workload_that_can_be_trained(folder: Path):
     made = asked("init", "--from", "mine.py")
-    assert made["workload"]["name"] == "mine"
-    assert asked("check", "request.yaml")["name"] == "mine"
+    assert (made["workload"]["name"], made["workload"]["code"]) == ("mine", [])
+    found = asked("check", "request.yaml")
+    assert (found["name"], found["code"]) == ("mine", [])
     assert [one["name"] for one in asked("workload", "list")["workloads"]] == ["mine"]
+
+
+def test_silent_bugs_of_a_workload_are_told_with_line_and_cure_and_refuse_nothing(folder: Path):
+    asked("init", "--from", "mine.py")
+    text = (folder / "mine.py").read_text().replace("facts.outputs))", "facts.outputs), nn.Softmax(1))")
+    (folder / "mine.py").write_text(text)
+    line = next(at for at, one in enumerate(text.splitlines(), 1) if "Softmax" in one)
+    added = run("workload", "add", "mine.py")
+    assert added.exit_code == 0
+    assert (
+        f"warning: mine.py:{line} squashed_answers: The model ends in softmax, and cross_entropy takes" in added.stdout
+    )
+    assert "  hint: Hand the loss the logits" in added.stdout
+    found = asked("check", "request.yaml")
+    (told,) = found["code"]
+    assert found["ok"] is True
+    assert (told["name"], told["severity"], told["line"]) == ("squashed_answers", "warning", line + 3)
+    assert told["file"] == str(folder / "mine.py")
+    assert "softmax, between 0." in told["message"]
 
 
 def test_a_workload_that_was_changed_is_named_until_it_is_added_again(folder: Path):

@@ -120,6 +120,7 @@ def test_of_classes_that_derive_from_each_other_the_last_one_is_meant(mine: Path
     [
         ("x = 1\n", "defines no Workload"),
         ("def broken(:\n", "is not Python"),
+        ("x" + ".a" * 50_000, "nested too deep"),
         (ANOTHER, "defines 2 workloads: Mine, Other"),
         (MINE.replace("class Mine(Workload)", "class Mine(object)"), "defines no Workload"),
     ],
