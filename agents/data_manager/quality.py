@@ -124,6 +124,7 @@ class RowQuality:
         if self._x is not None:
             _constants(table, findings)
             _telling(table, findings)
+            _doubtful(table, findings)
 
     def without_leaks(self, places: Places, findings: Findings, *, keep: bool) -> Places:
         """The splits without rows of val and test whose features are also in train: what they measure is memory.
@@ -200,13 +201,15 @@ SAMPLE, NUMBERS, AT_ONCE = 20_000, 1 << 18, 1 << 15
 """The most rows and numbers that are looked at for features that give the answer away, and how many at once."""
 TELLING = 0.995
 """The share of a feature's variance that the target explains, from which on the feature is the target."""
+FOLLOWING = 0.02
+"""Of a number's variance, what is left between rows that are neighbours by a feature from which it follows."""
 
 
 def _telling(table: DataTable, findings: Findings) -> None:
     """Notice features that give the answer away, in a sample of rows."""
-    x, places = table.columns["x"], table.places
-    if x.ndim != 2 or table.task not in ("classification", "regression"):
+    if table.task not in ("classification", "regression"):
         return
+    x, places = table.columns["x"].reshape(table.length, -1), table.places
     most = min(SAMPLE, NUMBERS // max(1, x.shape[1]))
     sample = places[:: max(1, len(places) // max(1, most))]
     if len(sample) < max(50, 10 * len(table.labels)):
@@ -216,14 +219,79 @@ def _telling(table: DataTable, findings: Findings) -> None:
     sample, target = sample[order], target[order]
     _, begins, counts = np.unique(target, return_index=True, return_counts=True)
     distances = target - target.mean(dtype=np.float64)
+    left, mixed = 2 * FOLLOWING * (distances @ distances), np.random.default_rng(1).permutation(len(sample))
     wide = max(1, AT_ONCE // len(sample))
     for first in range(0, x.shape[1], wide):
         rows = x[sample, first : first + wide].astype(np.float64)
         rows -= rows.mean(axis=0)
+        size = np.maximum(np.square(rows).sum(axis=0), 1e-300)
         if table.task == "classification":
-            explained = (np.square(np.add.reduceat(rows, begins)) / counts[:, None]).sum(axis=0)
+            tells = (np.square(np.add.reduceat(rows, begins)) / counts[:, None]).sum(axis=0) > TELLING * size
         else:
-            explained = np.square(distances @ rows) / max(distances @ distances, 1e-300)
-        for index in np.flatnonzero(explained > TELLING * np.maximum(np.square(rows).sum(axis=0), 1e-300)) + first:
+            tells = np.square(distances @ rows) / max(distances @ distances, 1e-300) > TELLING * size
+            if x.shape[1] > 1:
+                # Rows with one value come in an order of chance, and not in that of their targets.
+                by_feature = distances[mixed][np.argsort(x[sample[mixed], first : first + wide], axis=0, kind="stable")]
+                tells |= np.square(np.diff(by_feature, axis=0)).sum(axis=0) < left
+        for index in np.flatnonzero(tells) + first:
             name = table.features[index] if len(table.features) == x.shape[1] else f"feature {index + 1}"
             findings.add("telling-feature", repr(name), severity="warning")
+
+
+NEIGHBOURS, LIKE_ROWS = 10, 1024
+"""How many of the nearest rows answers are held against, and of how many rows at most."""
+
+
+def _doubtful(table: DataTable, findings: Findings) -> None:
+    """Notice answers that differ among like rows, where features tell answers apart.
+
+    Where kinds of rows meet, neighbours differ, and elsewhere they agree; a vote among them is then more often right
+    than one of them. Where labels are wrong, they differ as often everywhere. Numbers that are wrong are far from those
+    of like rows, while most are near.
+    """
+    if table.task not in ("classification", "regression"):
+        return
+    x, places = table.columns["x"].reshape(table.length, -1), table.places
+    most = min(LIKE_ROWS, 4 * NUMBERS // max(1, x.shape[1]))
+    sample = places[:: max(1, -(-len(places) // max(1, most)))]
+    if len(sample) < 10 * NEIGHBOURS:
+        return
+    y, near = table.columns["y"][sample].reshape(-1), _nearest(x[sample].astype(np.float64))
+    wrong = _wrong_labels(y, near) if table.task == "classification" else _wrong_numbers(y.astype(np.float64), near)
+    if wrong:
+        about = f"about {wrong:.0%} of {len(sample)} rows answer otherwise than rows like them"
+        findings.add("doubtful-answers", about, count=max(1, round(wrong * len(places))), severity="warning")
+
+
+def _nearest(x: np.ndarray) -> np.ndarray:
+    """For each row the places of the rows that are nearest to it, all features being as wide."""
+    x -= x.mean(axis=0)
+    deviation = x.std(axis=0)
+    x /= np.where(deviation > 0, deviation, 1.0)
+    sizes = np.square(x).sum(axis=1)
+    apart = sizes[:, None] + sizes - 2 * x @ x.T
+    np.fill_diagonal(apart, np.inf)
+    near: np.ndarray = np.argpartition(apart, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]
+    return near
+
+
+def _wrong_labels(y: np.ndarray, near: np.ndarray) -> float:
+    """The share of labels that are wrong everywhere alike; 0 where they are not, or features tell nothing of them."""
+    labels, y = np.unique(y, return_inverse=True)
+    votes = np.stack([(y[near] == label).sum(axis=1) for label in range(len(labels))], axis=1)
+    largest, share = votes.max(axis=1) / NEIGHBOURS, np.bincount(y).max() / len(y)
+    agree, right = float(largest.mean()), float((votes.argmax(axis=1) == y).mean())
+    spread = float(largest.var()) / max(agree * (1 - agree) / NEIGHBOURS, 1e-12)
+    alike = agree < 0.85 and spread < 1.4 and right < agree + 0.02
+    return 1 - agree if alike and right > share + 0.15 * (1 - share) else 0.0
+
+
+def _wrong_numbers(y: np.ndarray, near: np.ndarray) -> float:
+    """The share of numbers that are far from those of like rows, on both sides, though most are near."""
+    beyond = y - np.median(y[near], axis=1)
+    beyond -= np.median(beyond)
+    deviation, variance = 1.4826 * float(np.median(np.abs(beyond))), float(y.var())
+    if not 0 < deviation**2 < 0.75 * variance or float(beyond.var()) - deviation**2 < 0.15 * variance:
+        return 0.0
+    above, below = float((beyond > 2.5 * deviation).mean()), float((beyond < -2.5 * deviation).mean())
+    return above + below if min(above, below) > 0.25 * max(above, below) else 0.0

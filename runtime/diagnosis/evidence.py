@@ -120,6 +120,8 @@ class TaskFacts:
     """By split, how many of its rows are also trained on."""
     telling: tuple[str, ...] = ()
     """Features that give the answer away."""
+    doubtful: int = 0
+    """About how many rows are answered otherwise than rows like them."""
 
     @classmethod
     def read(cls, request: Mapping[str, Any], prepared: DatasetPrepared) -> Self:
@@ -140,6 +142,7 @@ class TaskFacts:
             scales=scales,
             leaks={one.kind[5:]: one.count for one in prepared.findings if one.kind.startswith("leak-")},
             telling=next((tuple(one.where) for one in prepared.findings if one.kind == "telling-feature"), ()),
+            doubtful=next((one.count for one in prepared.findings if one.kind == "doubtful-answers"), 0),
         )
 
 
@@ -274,6 +277,11 @@ class Evidence:
         """A number of the request; 0 where there is none."""
         given = (self.request.get(section) or {}).get(name)
         return float(given) if isinstance(given, int | float) else 0.0
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether model and loss are a user's own code, of which requests say nothing."""
+        return bool((self.request.get("model") or {}).get("architecture") == "workload")
 
     @property
     def decay_per_step(self) -> float:
@@ -430,6 +438,8 @@ class RuleFinding:
     figures: Mapping[str, float] = field(default_factory=dict)
     remedy: Remedy | None = None
     confidence: Confidence = "likely"
+    beside: str = ""
+    """The rule as whose cause it counts, where that is not its own place: what lasts explains more than what passed."""
 
     def diagnosed(self, segment: int) -> ProblemDiagnosed:
         """The event that tells it."""
@@ -444,7 +454,7 @@ class RuleFinding:
             evidence=list(self.evidence[-MOST_EVIDENCE:]),
             figures=dict(self.figures),
             confidence=self.confidence,
-            priority=priority(self.rule),
+            priority=priority(self.beside or self.rule),
         )
 
     def proposed(self, segment: int) -> InterventionProposed | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
 from typing import ClassVar
@@ -43,7 +44,9 @@ class MissingClass(Rule):
             f" {f1:.2g}: rare ones ({min(counts)} of {sum(counts)} rows) are hardly ever answered."
         )
         figures = {"right": self._right(latest), "f1_macro": f1, "largest_share": share, "smallest": float(min(counts))}
-        return self.finding(seen, message, recent, figures=figures)
+        # What is asked for already is no cure: there are too few rows of the class.
+        weighed = (seen.request.get("loss") or {}).get("class_weights") == "balanced"
+        return self.finding(seen, message, recent, figures=figures, severity="note" if weighed else "warning")
 
     @staticmethod
     def _right(one: EvaluationEvidence) -> float:
@@ -57,32 +60,43 @@ class LabelNoise(Rule):
     """Fires when validation was best early, with little learned, and the model goes on to learn rows by heart."""
 
     name = "label_noise"
-    looks_at = "a best validation loss that is poor and early, as is the training loss there, and what came after"
+    looks_at = (
+        "rows that are answered otherwise than rows like them everywhere alike; a best validation loss that is poor and"
+        " early, as is the training loss there, and what came after"
+    )
     severity = "warning"
     cure = "Look at the labels, above all at rows that are answered wrong with confidence; loss.label_smoothing helps."
     after = ("evaluation",)
+    asked: ClassVar[float] = 0.15
     begins: ClassVar[float] = 0.3
     poor: ClassVar[float] = 0.7
 
     def look(self, seen: Evidence) -> RuleFinding | None:
-        """Compare both losses at the best evaluation, and with now."""
-        recent, chance, best = seen.recent_evaluations(3), seen.chance, seen.evaluations[-1]
-        if not recent or chance is None or not chance > 0 or seen.progress < self.begins:
+        """Ask the rows where too little was learned of them; compare the best evaluation with now."""
+        chance, best = seen.chance, seen.evaluations[-1]
+        if chance is None or not chance > 0:
             return None
         learned, trained = 1 - best.best / chance, 1 - best.best_trained / chance
-        if not (0.05 < learned < self.poor and trained < learned + 0.15):
+        figures = {"best_val_loss": best.best, "train_loss_then": best.best_trained, "val_loss": best.loss}
+        if seen.task.doubtful and seen.progress >= self.asked and learned < self.poor:
+            message = (
+                f"About {seen.task.doubtful} of {sum(seen.task.rows.values())} rows are answered otherwise than rows"
+                f" like them, everywhere alike; the best validation loss is {best.best:.4g} ({chance:.4g} is chance)."
+            )
+            found = self.finding(seen, message, [best], figures=figures | {"doubtful": float(seen.task.doubtful)})
+            return replace(found, beside="missing_normalisation")
+        if not seen.recent_evaluations(3) or seen.progress < self.begins:
             return None
-        if best.best_step > 0.6 * best.step or not (best.loss > best.best + 0.12 * chance):
-            return None
-        if not best.trained < best.best_trained - 0.1 * chance:
+        poor = 0.05 < learned < self.poor and trained < learned + 0.15
+        rises = best.best_step <= 0.6 * best.step and best.loss > best.best + 0.12 * chance
+        if not (poor and rises and best.trained < best.best_trained - 0.1 * chance):
             return None
         message = (
             f"Validation was best at step {best.best_step} with a loss of {best.best:.4g}, when the training loss was"
             f" {best.best_trained:.4g}; since then training has fallen to {best.trained:.4g} and validation is"
             f" {best.loss:.4g}: what is left to learn does not hold for other rows, as with wrong labels."
         )
-        figures = {"best_val_loss": best.best, "train_loss_then": best.best_trained, "val_loss": best.loss}
-        return self.finding(seen, message, recent, figures=figures, confidence="possible")
+        return self.finding(seen, message, seen.evaluations[-3:], figures=figures, confidence="possible")
 
 
 @rule
@@ -151,34 +165,43 @@ class Overfitting(Rule):
 @rule
 @dataclass(frozen=True)
 class NoisyValidation(Rule):
-    """Fires when evaluations jump by far more than the training loss does."""
+    """Fires when a handful of rows says when to stop, or evaluations jump by far more than the training loss does."""
 
     name = "noisy_validation"
-    looks_at = "the size of changes between evaluations, beside those of the training loss, and the rows judged by"
-    severity = "note"
+    looks_at = "the rows judged by, and the size of changes between evaluations beside those of the training loss"
+    severity = "warning"
     cure = (
         "Judge by more rows (data.split.val), or lower optimizer.learning_rate when the training loss is loud as well."
     )
     after = ("evaluation",)
     evaluations: ClassVar[int] = 8
     jump: ClassVar[float] = 0.1
+    few: ClassVar[int] = 20
+    """Judged by so many rows, an accuracy is off by a tenth as often as not."""
 
     def look(self, seen: Evidence) -> RuleFinding | None:
-        """Compare the median change of the validation loss with that of the training loss."""
-        recent, chance = seen.recent_evaluations(self.evaluations), seen.chance
+        """Count the rows; compare the median change of the validation loss with that of the training loss."""
+        rows, chance = seen.task.rows.get("val", 0), seen.chance
+        stops = (seen.request.get("early_stopping") or {}).get("enabled", True)
+        if stops and 0 < rows < self.few:
+            message = (
+                f"{rows} rows say when to stop; an accuracy by so many is off by {0.5 / math.sqrt(rows):.0%} as a rule,"
+                " and a validation loss by as much."
+            )
+            return self.finding(seen, message, seen.evaluations[-1:], figures={"rows": float(rows)})
+        recent = seen.recent_evaluations(self.evaluations)
         if not recent or chance is None or not chance > 0:
             return None
         jumps = median(abs(after.loss - before.loss) for before, after in pairwise(recent))
         trained = median(abs(after.trained - before.trained) for before, after in pairwise(recent))
         if not (jumps > self.jump * chance and jumps > 3 * trained):
             return None
-        rows = seen.task.rows.get("val", 0)
         message = (
             f"The validation loss changes by {jumps:.4g} from one evaluation to the next, the training loss by"
             f" {trained:.4g}; {rows} rows are judged by."
         )
         figures = {"jump": jumps, "train_jump": trained, "rows": float(rows)}
-        return self.finding(seen, message, recent, figures=figures)
+        return self.finding(seen, message, recent, figures=figures, severity="note")
 
 
 @rule

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from contracts.diagnostician import Severity
 from runtime.diagnosis.evidence import EvaluationEvidence, Evidence, Remedy, Rule, RuleFinding, rule
 
 
@@ -70,23 +71,29 @@ class Leakage(Rule):
         message = (
             f"The target follows from {names} alone: a column that is known only with the answer, or a copy of it."
         )
-        cure = f"Name it in `ignore` unless it is known when the model is asked: {names}."
+        cure = f"Name it in `ignore` (or paint it over) unless it is known when the model is asked: {names}."
         return self.finding(seen, message, seen.evaluations[-1:], figures=figures | {"telling": 1.0}, cure=cure)
 
 
 @rule
 @dataclass(frozen=True)
 class WrongLoss(Rule):
-    """Fires when the loss is made small and the metric does not follow, or is no loss of its task at all."""
+    """Fires when the loss is made small and the metric does not follow, or is no loss of its task at all.
+
+    A row that is answered wrong costs a cross-entropy of ln 2 at least, so a loss says how many there can be; a squared
+    error in units of the target's deviation says what share of its variance is explained.
+    """
 
     name = "wrong_loss"
-    looks_at = "a training loss that gets better while the metric stays at chance, or that is negative for classes"
+    looks_at = "a training loss that gets better while the metric stays behind it, or that is negative for classes"
     severity = "warning"
     cure = "Use the task's own loss (loss.type: auto), and hand it logits for classes."
     after = ("evaluation",)
     fell: ClassVar[float] = 0.5
     better: ClassVar[float] = 0.3
     begins: ClassVar[float] = 0.2
+    follows: ClassVar[float] = 0.25
+    """Of the share by which the loss fell, what the metric has learned at least."""
 
     def look(self, seen: Evidence) -> RuleFinding | None:
         """Compare what the loss and what the metric say has been learned."""
@@ -100,69 +107,116 @@ class WrongLoss(Rule):
                 f"The loss is {window.median:.4g}, and no loss of classes is negative: what it is given are no logits."
             )
             return self.finding(seen, message, [window, latest], figures=figures, confidence="certain")
+        if all(self._belies(seen, one) for one in recent):
+            message = (
+                f"With a validation loss of {latest.loss:.4g} more answers would be right than are: the loss does not"
+                " count all that is wrong."
+            )
+            return self.finding(seen, message, [window, *recent], figures=figures)
         metrics = [self._learned(seen, one) for one in recent]
-        metric = metrics[-1]
-        if metric is None or any(one is not None and one > 0.1 for one in metrics):
-            return None
-        size = max(abs(initial), 1e-9)
-        if not (window.median < initial - self.fell * size and latest.loss < initial - self.fell * size):
+        metric, size = metrics[-1], max(abs(initial), 1e-9)
+        fell = min(initial - window.median, initial - latest.loss) / size
+        if metric is None or fell < self.fell or max(one or 0.0 for one in metrics) > self.follows * min(fell, 1.0):
             return None
         if seen.task.chance is not None and seen.skill(latest.loss) < self.better:
             return None  # What is bad by its loss may be bad by its metric.
         message = (
             f"The training loss has fallen from {initial:.4g} to {window.median:.4g} and the validation loss to"
-            f" {latest.loss:.4g}, while the metric is no better than that of a model that knows nothing."
+            f" {latest.loss:.4g}, while the metric is hardly better than that of a model that knows nothing."
         )
         return self.finding(seen, message, [window, *recent], figures=figures | {"learned": metric})
 
     @staticmethod
     def _learned(seen: Evidence, one: EvaluationEvidence) -> float | None:
         """How much of what can be learned the metric shows: 0 for a model that knows nothing, 1 for all of it."""
-        share = seen.task.share
+        share, perplexity = seen.task.share, one.values.get("val_perplexity", 0.0)
         if share is not None and "val_accuracy" in one.values and share < 1:
             return (one.values["val_accuracy"] - share) / (1 - share)
+        if seen.chance and seen.chance > 0 and perplexity > 0:
+            return 1 - math.log(perplexity) / seen.chance
         return one.values.get("val_r2")
+
+    def _belies(self, seen: Evidence, one: EvaluationEvidence) -> bool:
+        """Whether a loss of the task's own kind cannot be so small with such a metric."""
+        asked, accuracy = seen.request.get("loss") or {}, one.values.get("val_accuracy")
+        if seen.task.chance is None or one.loss < 0:
+            return False
+        if seen.task.kind == "regression":
+            return one.loss < 0.4 and one.values.get("val_r2", 1.0) < 0.1
+        # A workload's loss may be a mean over classes.
+        times = 1.5 * (seen.task.classes if seen.is_foreign else 1)
+        is_weighed = asked.get("class_weights") == "balanced"
+        return accuracy is not None and not is_weighed and 1 - accuracy > 0.1 + times * one.loss / math.log(2)
 
 
 @rule
 @dataclass(frozen=True)
 class DoubleActivation(Rule):
-    """Fires when losses never pass the floor of a softmax of a softmax, though the answers are mostly right.
+    """Fires when a workload's answers are squashed before its loss squashes them.
 
-    Cross-entropy of probabilities that are taken for logits cannot be smaller than ln(1 + (classes - 1) / e).
+    Cross-entropy of numbers between 0 and 1 that are taken for logits cannot be smaller than ln(1 + (classes - 1) / e),
+    and of the first batch it is nearly the same for every row. Numbers behind a bounded or rectified last layer cannot
+    reach what is asked for.
     """
 
     name = "double_activation"
-    looks_at = "a cross-entropy that stays above ln(1 + (classes - 1) / e) while answers are right"
+    looks_at = (
+        "a cross-entropy that stays above ln(1 + (classes - 1) / e) while answers are right, or that at first hardly"
+        " differs from row to row, and a last layer behind which answers are bounded or cut off"
+    )
     severity = "warning"
-    cure = "Hand the loss the logits: take the softmax or sigmoid out of the model."
+    cure = "Hand the loss what the last layer answers: take the softmax, sigmoid or rectifier out of the model."
     after = ("evaluation",)
     begins: ClassVar[float] = 0.3
     learned: ClassVar[float] = 0.2
+    well: ClassVar[float] = 0.7
     band: ClassVar[float] = 0.04
+    alike: ClassVar[float] = 0.02
 
     def look(self, seen: Evidence) -> RuleFinding | None:
-        """Compare the smallest loss with the floor, and the present one with what the accuracy promises."""
-        evaluation, initial, classes = seen.evaluations[-1], seen.initial, seen.task.classes
-        share, chance = seen.task.share, seen.task.chance
-        if classes < 2 or initial is None or share is None or chance is None or seen.progress < self.begins:
+        """Look at the last layer, at the first losses, and at the smallest one beside its floor."""
+        evaluation, chance, classes = seen.evaluations[-1], seen.task.chance, seen.task.classes
+        if not seen.is_foreign or not seen.windows or chance is None or seen.progress < self.begins:
             return None
-        floor, accuracy = math.log(1 + (classes - 1) / math.e), evaluation.values.get("val_accuracy", 0.0)
-        lowest = min((min(window.losses) for window in seen.windows if window.losses), default=0.0)
-        if lowest < 0.98 * floor or abs(initial - math.log(classes)) > 0.03 * math.log(classes):
+        window, skill = seen.windows[-1], seen.skill(seen.between(0.7, 1.0))
+        last = window.layers[-1] if window.layers else None
+        bounded = last is not None and (last.dead is not None or last.saturated is not None)
+        floor = math.log(1 + (classes - 1) / math.e) if classes > 1 else 0.0
+        lowest = min((min(one.losses) for one in seen.windows if one.losses), default=0.0)
+        figures = {"floor": floor, "lowest_loss": lowest, "accuracy": evaluation.values.get("val_accuracy", math.nan)}
+        if not math.isfinite(skill) or lowest < 0.98 * floor:
             return None
+        if bounded and last is not None and skill < self.well:
+            message = (
+                f"What {last.name!r} answers last is cut off or bounded before the loss sees it, and the loss stays at"
+                f" {window.median:.4g} ({chance:.4g} is chance)."
+            )
+            return self.finding(seen, message, [window, evaluation], figures=figures, confidence="possible")
+        if classes < 2 or not (self._alike(seen, classes) or self._right(seen, evaluation, lowest)):
+            return None
+        message = (
+            f"The loss has not passed {lowest:.4g}, where {floor:.4g} is the least that a softmax of a softmax allows,"
+            " and it says less of each row than the answers do."
+        )
+        return self.finding(seen, message, [window, evaluation], figures=figures)
+
+    def _alike(self, seen: Evidence, classes: int) -> bool:
+        """Whether the first losses are those of answers that are all alike, far more than drawn weights give them."""
+        first, guess = seen.windows[0], math.log(classes)
+        noise = first.noise * math.sqrt(seen.batch)
+        return first.first == 0 and abs(first.losses[0] - guess) < 0.03 * guess and noise < self.alike * guess
+
+    def _right(self, seen: Evidence, evaluation: EvaluationEvidence, lowest: float) -> bool:
+        """Whether answers are mostly right, and the loss stands still where it promises less."""
+        initial, classes, share = seen.initial, seen.task.classes, seen.task.share
+        accuracy = evaluation.values.get("val_accuracy", 0.0)
+        if initial is None or share is None or abs(initial - math.log(classes)) > 0.03 * math.log(classes):
+            return False
         wrong = min(max(1 - accuracy, 1e-6), 1 - 1e-6)
         honest = -(1 - wrong) * math.log(1 - wrong) - wrong * math.log(wrong / (classes - 1))
         if accuracy < share + self.learned * (1 - share) or lowest < 1.4 * honest:
-            return None
-        if not seen.between(0.5, 0.75) - seen.between(0.75, 1.0) < self.band * chance:
-            return None
-        message = (
-            f"{accuracy:.0%} of the answers are right, but the loss has not passed {lowest:.4g}; {floor:.4g} is the"
-            " least that a softmax of a softmax allows."
-        )
-        figures = {"floor": floor, "lowest_loss": lowest, "accuracy": accuracy}
-        return self.finding(seen, message, [*seen.windows[-1:], evaluation], figures=figures)
+            return False
+        return seen.between(0.5, 0.75) - seen.between(0.75, 1.0) < self.band * (seen.task.chance or 0.0)
 
 
 @rule
@@ -191,7 +245,8 @@ class MissingNormalisation(Rule):
             return None
         begins_badly = seen.untrained is not None and initial > self.first * seen.untrained
         learns_badly = seen.progress >= self.begins and seen.skill(seen.between(0.6, 1.0)) < self.learned
-        if not (begins_badly or learns_badly):
+        # How a workload scales what it is given is not seen, and its loss may be another one.
+        if not (begins_badly and learns_badly if seen.is_foreign else begins_badly or learns_badly):
             return None
         message = (
             f"Features reach the model with means and deviations of up to {largest:.4g} (the smallest deviation is"
@@ -225,7 +280,8 @@ class BadInitialisation(Rule):
         figures = {"initial_loss": initial, "chance": chance}
         if len(seen.windows) == 1 and initial > self.times * chance and seen.asked_float("model", "dropout") <= 0.5:
             message = f"The loss of the first batch is {initial:.4g}, that of a model that guesses {chance:.4g}."
-            return self.finding(seen, message, seen.windows[-1:], figures=figures)
+            severity: Severity = "note" if seen.is_foreign else "warning"  # Its loss may be another one.
+            return self.finding(seen, message, seen.windows[-1:], figures=figures, severity=severity)
         if not (seen.request.get("model") or {}).get("init") or seen.progress < self.begins:
             return None
         loss = seen.between(0.7, 1.0)

@@ -71,6 +71,8 @@ class DeadUnits(Rule):
     share: float = 0.5
     begins: float = 0.2
     harmless: float = 0.8
+    burst: float = 20.0
+    small: float = 0.002
 
     def look(self, seen: Evidence) -> RuleFinding | None:
         """The layer with the largest share of dead units as a finding, when that share is above the limit."""
@@ -93,7 +95,16 @@ class DeadUnits(Rule):
             self.cure,
             tuple(window.id for window in recent),
             {f"dead:{layer}": share for layer, share in silent.items() if share > self.share},
+            beside="non_finite" if seen.edition > 1 and self._outlasts(seen, recent) else "",
         )
+
+    def _outlasts(self, seen: Evidence, recent: Sequence[WindowEvidence]) -> bool:
+        """Whether steps were huge for a while, and are small now, with a loss that is no larger than at first."""
+        largest = max(window.learning_rate for window in seen.windows)
+        passed = largest > self.burst * recent[-1].learning_rate or seen.windows[0].ratio < self.small
+        initial = max(abs(seen.initial or 0.0), abs(seen.chance or 0.0))
+        returned = median(window.median for window in recent) < 1.5 * initial
+        return passed and returned and median(window.ratio for window in recent) < self.small
 
 
 def least_silent(windows: Sequence[WindowEvidence]) -> dict[str, float]:

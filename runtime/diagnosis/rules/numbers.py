@@ -98,6 +98,8 @@ class Exploding(Rule):
     lost: float = 0.5
     norm: float = 1000.0
     burst: float = 8.0
+    silent: float = 0.95
+    huge: float = 0.02
 
     def look(self, seen: Evidence) -> RuleFinding | None:
         """Go back to before the first window that is out of range."""
@@ -106,7 +108,7 @@ class Exploding(Rule):
             return None
         out = list(takewhile(lambda window: self._is_out(seen, window, initial), reversed(seen.windows)))
         if len(out) < self.windows:
-            out = self._burst(seen, initial) if seen.edition > 1 else []
+            out = (self._burst(seen, initial) or self._died(seen, initial)) if seen.edition > 1 else []
         if not out:
             return None
         first, last = out[-1], out[0]
@@ -136,6 +138,13 @@ class Exploding(Rule):
         sizes = max(abs(initial), abs(chance), 0.1)
         burst = window.finite and max(window.losses) > initial + self.burst * sizes
         return [window] if burst and median(ends) > max(initial, chance) else []
+
+    def _died(self, seen: Evidence, initial: float) -> list[WindowEvidence]:
+        """The first window when its steps were huge, and so large that all units of a layer fell silent in it."""
+        window, chance = seen.windows[-1], seen.chance or 0.0
+        silent = any((layer.dead or 0.0) > self.silent for layer in window.layers)
+        huge = len(seen.windows) == 1 and window.finite and window.ratio > self.huge
+        return [window] if silent and huge and window.median > 0.95 * max(initial, chance) else []
 
     def _is_out(self, seen: Evidence, window: WindowEvidence, initial: float) -> bool:
         size = max(abs(initial), 0.1)

@@ -8,6 +8,9 @@ from typing import ClassVar
 
 from runtime.diagnosis.evidence import Evidence, Rule, RuleFinding, rule
 
+HELD_DROPOUT, HELD_DECAY = 0.7, 0.02
+"""The share of units, and the share of the weights in a step, that a model which learns nothing loses on request."""
+
 
 def warmed_up(seen: Evidence) -> bool:
     """Whether the learning rate does not rise any more."""
@@ -67,6 +70,8 @@ class NoLearning(Rule):
         recent, chance = seen.finite_windows(1), seen.chance
         if not recent or chance is None or seen.progress < self.begins or not warmed_up(seen):
             return None
+        if seen.asked_float("model", "dropout") >= HELD_DROPOUT or seen.decay_per_step >= HELD_DECAY:
+            return None  # The reason is known: `underfitting` tells it.
         if seen.skill(recent[-1].mean) > self.far * self.learned:
             return None
         now, before = seen.between(0.5, 1.0), seen.between(0.0, 0.5)
@@ -96,12 +101,11 @@ class Underfitting(Rule):
     begins: ClassVar[float] = 0.5
     begins_asked: ClassVar[float] = 0.3
     learned: ClassVar[float] = 0.35
+    learned_classes: ClassVar[float] = 0.5
+    """Numbers and tokens have noise of their own, and classes are usually told apart."""
     well: ClassVar[float] = 0.8
     held_up: ClassVar[float] = 0.7
     band: ClassVar[float] = 0.04
-    dropout: ClassVar[float] = 0.7
-    decay: ClassVar[float] = 0.02
-    """The share of the weights that decay takes away in a step."""
 
     def look(self, seen: Evidence) -> RuleFinding | None:
         """Compare quarters of the path with each other and with chance."""
@@ -109,7 +113,7 @@ class Underfitting(Rule):
         if not recent or chance is None or seen.progress < self.begins_asked or seen.skill(recent[-1].mean) > self.well:
             return None
         dropout, taken = seen.asked_float("model", "dropout"), seen.decay_per_step
-        is_held_up = dropout >= self.dropout or taken >= self.decay
+        is_held_up = dropout >= HELD_DROPOUT or taken >= HELD_DECAY
         if not is_held_up and seen.progress < self.begins:
             return None
         now = seen.between(0.75, 1.0)
@@ -117,12 +121,15 @@ class Underfitting(Rule):
         figures = {"loss": now, "chance": chance, "skill": skill}
         if is_held_up and skill < self.held_up:
             drops = f"dropout takes {dropout:.0%} of the units"
-            what = drops if dropout >= self.dropout else f"decay takes {taken:.1%} of the weights"
+            what = drops if dropout >= HELD_DROPOUT else f"decay takes {taken:.1%} of the weights"
             message = f"The training loss is {now:.4g} ({chance:.4g} is chance), while in each step {what} away."
-            cure = "Lower model.dropout." if dropout >= self.dropout else "Lower optimizer.weight_decay."
+            cure = "Lower model.dropout." if dropout >= HELD_DROPOUT else "Lower optimizer.weight_decay."
             about = figures | {"dropout": dropout, "decay_per_step": taken}
             return self.finding(seen, message, recent, figures=about, cure=cure)
-        stands = 0.0 < skill < self.learned and seen.between(0.5, 0.75) - now <= self.band * abs(chance)
+        kinds = seen.task.kind == "classification" and not seen.task.doubtful
+        stands = 0.0 < skill < (self.learned_classes if kinds else self.learned) and seen.between(
+            0.5, 0.75
+        ) - now <= self.band * abs(chance)
         if seen.progress < self.begins or not stands:
             return None
         message = (
