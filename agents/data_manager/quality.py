@@ -252,7 +252,7 @@ def _doubtful(table: DataTable, findings: Findings) -> None:
     if table.task not in ("classification", "regression"):
         return
     x, places = table.columns["x"].reshape(table.length, -1), table.places
-    most = min(LIKE_ROWS, 4 * NUMBERS // max(1, x.shape[1]))
+    most = min(LIKE_ROWS, NUMBERS // 2 // max(1, x.shape[1]))
     sample = places[:: max(1, -(-len(places) // max(1, most)))]
     if len(sample) < 10 * NEIGHBOURS:
         return
@@ -266,12 +266,17 @@ def _doubtful(table: DataTable, findings: Findings) -> None:
 def _nearest(x: np.ndarray) -> np.ndarray:
     """For each row the places of the rows that are nearest to it, all features being as wide."""
     x -= x.mean(axis=0)
-    deviation = x.std(axis=0)
+    deviation = np.sqrt(np.einsum("ij,ij->j", x, x) / len(x))
     x /= np.where(deviation > 0, deviation, 1.0)
-    sizes = np.square(x).sum(axis=1)
-    apart = sizes[:, None] + sizes - 2 * x @ x.T
-    np.fill_diagonal(apart, np.inf)
-    near: np.ndarray = np.argpartition(apart, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]
+    sizes = np.einsum("ij,ij->i", x, x)
+    near = np.empty((len(x), NEIGHBOURS), np.int64)
+    for first in range(0, len(x), many := max(1, AT_ONCE // len(x))):
+        part = np.arange(first, min(first + many, len(x)))
+        apart = np.einsum("ik,jk->ij", x[part], x)  # Matrix products ask for memory of their own.
+        apart *= -2
+        apart += sizes
+        apart[np.arange(len(part)), part] = np.inf
+        near[part] = np.argpartition(apart, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]
     return near
 
 

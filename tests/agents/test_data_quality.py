@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,56 @@ def test_a_feature_that_gives_the_answer_away_is_named_and_one_that_helps_is_not
         lines.append(f"{y[n] + noise[0, n] / 4:.6f},{7 - 2 * y[n] + noise[1, n] / 100:.6f},{noise[2, n]:.6f},{answer}")
     said = bench.prepared(bench.csv("\n".join(lines)) | {"task": task})
     assert finding(said, "telling-feature").where == ["'leaks'"]
+
+
+@pytest.mark.parametrize("curve", [np.exp, lambda y: np.sin(y / 3)])
+def test_a_feature_from_which_a_number_follows_along_a_curve_gives_it_away(
+    bench: Bench, curve: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    rng = np.random.default_rng(1)
+    y = rng.normal(size=300)
+    told, binary = curve(y), rng.integers(0, 2, 300)
+    helps = y + rng.normal(size=300) / 4
+    rows = zip(helps.tolist(), told.tolist(), binary.tolist(), y.tolist(), strict=True)
+    lines = ["helps,leaks,binary,amount", *(",".join(map(str, row)) for row in rows)]
+    said = bench.prepared(bench.csv("\n".join(lines)) | {"task": "regression", "target": "amount"})
+    assert finding(said, "telling-feature").where == ["'leaks'"]
+
+
+def rows_that_answer(task: str, wrong: float, apart: float) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of three kinds, so far apart, of which so large a share has an answer of chance."""
+    rng = np.random.default_rng(3)
+    kind = np.arange(600) % 3
+    x = apart * np.eye(3, 6)[kind] + rng.normal(size=(600, 6))
+    if task == "regression":
+        y = x @ [3.0, 2.0, 1.0, 0.0, 0.0, 0.0] + rng.normal(size=600)
+        return x, np.where(rng.random(600) < wrong, y + 4 * y.std() * rng.normal(size=600), y)
+    return x, np.where(rng.random(600) < wrong, rng.integers(0, 3, 600), kind)
+
+
+@pytest.mark.parametrize(
+    ("task", "wrong", "apart", "told"),
+    [
+        ("classification", 0.0, 4.0, False),
+        ("classification", 0.4, 4.0, True),
+        ("classification", 0.0, 2.0, False),  # Kinds overlap: neighbours differ where they meet.
+        ("regression", 0.0, 2.0, False),
+        ("regression", 0.3, 2.0, True),
+    ],
+)
+def test_answers_that_differ_among_like_rows_everywhere_alike_are_doubtful(
+    bench: Bench, task: str, wrong: float, apart: float, told: bool
+) -> None:
+    x, y = rows_that_answer(task, wrong, apart)
+    lines = ["a,b,c,d,e,f,kind"]
+    for features, answer in zip(x.tolist(), y.tolist(), strict=True):
+        lines.append(
+            ",".join([*(f"{one:.5f}" for one in features), f"c{answer}" if task != "regression" else f"{answer:.5f}"])
+        )
+    said = bench.prepared(bench.csv("\n".join(lines)) | {"task": task})
+    assert ("doubtful-answers" in [one.kind for one in said.findings]) == told
+    if told:
+        assert 0.1 * len(y) < finding(said, "doubtful-answers").count < 0.5 * len(y)
 
 
 def test_a_twin_is_found_only_among_the_others() -> None:

@@ -152,7 +152,7 @@ class WrongLoss(Rule):
 @rule
 @dataclass(frozen=True)
 class DoubleActivation(Rule):
-    """Fires when a workload's answers are squashed before its loss squashes them.
+    """Fires when answers are squashed before the loss squashes them.
 
     Cross-entropy of numbers between 0 and 1 that are taken for logits cannot be smaller than ln(1 + (classes - 1) / e),
     and of the first batch it is nearly the same for every row. Numbers behind a bounded or rectified last layer cannot
@@ -176,7 +176,7 @@ class DoubleActivation(Rule):
     def look(self, seen: Evidence) -> RuleFinding | None:
         """Look at the last layer, at the first losses, and at the smallest one beside its floor."""
         evaluation, chance, classes = seen.evaluations[-1], seen.task.chance, seen.task.classes
-        if not seen.is_foreign or not seen.windows or chance is None or seen.progress < self.begins:
+        if not seen.windows or chance is None or seen.progress < self.begins:
             return None
         window, skill = seen.windows[-1], seen.skill(seen.between(0.7, 1.0))
         last = window.layers[-1] if window.layers else None
@@ -186,7 +186,7 @@ class DoubleActivation(Rule):
         figures = {"floor": floor, "lowest_loss": lowest, "accuracy": evaluation.values.get("val_accuracy", math.nan)}
         if not math.isfinite(skill) or lowest < 0.98 * floor:
             return None
-        if bounded and last is not None and skill < self.well:
+        if seen.is_foreign and bounded and last is not None and skill < self.well:
             message = (
                 f"What {last.name!r} answers last is cut off or bounded before the loss sees it, and the loss stays at"
                 f" {window.median:.4g} ({chance:.4g} is chance)."
@@ -204,7 +204,12 @@ class DoubleActivation(Rule):
         """Whether the first losses are those of answers that are all alike, far more than drawn weights give them."""
         first, guess = seen.windows[0], math.log(classes)
         noise = first.noise * math.sqrt(seen.batch)
-        return first.first == 0 and abs(first.losses[0] - guess) < 0.03 * guess and noise < self.alike * guess
+        return (
+            seen.is_foreign
+            and first.first == 0
+            and abs(first.losses[0] - guess) < 0.03 * guess
+            and noise < self.alike * guess
+        )
 
     def _right(self, seen: Evidence, evaluation: EvaluationEvidence, lowest: float) -> bool:
         """Whether answers are mostly right, and the loss stands still where it promises less."""

@@ -102,7 +102,8 @@ class Underfitting(Rule):
     begins_asked: ClassVar[float] = 0.3
     learned: ClassVar[float] = 0.35
     learned_classes: ClassVar[float] = 0.5
-    """Numbers and tokens have noise of their own, and classes are usually told apart."""
+    answered: ClassVar[float] = 0.6
+    """Classes are usually told apart, on other rows as well, where numbers and tokens have noise of their own."""
     well: ClassVar[float] = 0.8
     held_up: ClassVar[float] = 0.7
     band: ClassVar[float] = 0.04
@@ -126,10 +127,8 @@ class Underfitting(Rule):
             cure = "Lower model.dropout." if dropout >= HELD_DROPOUT else "Lower optimizer.weight_decay."
             about = figures | {"dropout": dropout, "decay_per_step": taken}
             return self.finding(seen, message, recent, figures=about, cure=cure)
-        kinds = seen.task.kind == "classification" and not seen.task.doubtful
-        stands = 0.0 < skill < (self.learned_classes if kinds else self.learned) and seen.between(
-            0.5, 0.75
-        ) - now <= self.band * abs(chance)
+        most = self.learned_classes if self._answers_badly(seen) else self.learned
+        stands = 0.0 < skill < most and seen.between(0.5, 0.75) - now <= self.band * abs(chance)
         if seen.progress < self.begins or not stands:
             return None
         message = (
@@ -137,3 +136,10 @@ class Underfitting(Rule):
             " chance): the model cannot fit what it is shown."
         )
         return self.finding(seen, message, recent, figures=figures)
+
+    def _answers_badly(self, seen: Evidence) -> bool:
+        """Whether other rows are mostly taken for another class, and nothing says that their labels are wrong."""
+        if not seen.evaluations or seen.task.doubtful or seen.task.share is None:
+            return False
+        right = seen.evaluations[-1].values.get("val_accuracy", 1.0)
+        return right < seen.task.share + self.answered * (1 - seen.task.share)

@@ -207,17 +207,29 @@ def test_leakage_is_told_at_the_first_evaluation(dataset: Dataset, finding: Find
     assert [one.rule for one in found if one.severity != "note"] == told
 
 
-def told_by(
+@pytest.mark.parametrize("dataset", ["wrong labels"], indirect=True)
+def test_rows_that_are_answered_otherwise_than_rows_like_them_are_told_as_wrong_labels(dataset: Dataset) -> None:
+    doubtful = Finding(kind="doubtful-answers", count=600, where=["about 40%"], severity="warning")
+    short = {"model": mlp(32), "training": epochs(4)}
+    assert "label_noise" not in [one.rule for one in judged(facts_of(dataset, short))[0]]
+    told = [one for one in judged(facts_of(dataset, short, findings=(doubtful,)))[0] if one.severity != "note"]
+    assert min(told, key=lambda one: one.priority).rule == "label_noise"
+
+
+def history_of(
     windows: list[list[float]],
     evaluations: list[dict[str, float]] | None = None,
     *,
     request: Mapping[str, Any] | None = None,
     layer: Layer | None = None,
     task: str = "classification",
-) -> list[str]:
-    """The warnings about a made-up path of ten windows: its losses, and what each evaluation says."""
-    history, state, said = SessionLog(ids.session_for("made up")), DiagnosisState(), list[Event]()
-    facts: dict[str, Any] = {"task": task, "outputs": 4, "counts": [50] * 4, "rows": {"train": 200, "val": 50}}
+    judged_by: int = 50,
+    rate: float = 0.1,
+) -> SessionLog:
+    """The log of a made-up path of ten windows: its losses, and what each evaluation says."""
+    history = SessionLog(ids.session_for("made up"))
+    facts: dict[str, Any] = {"task": task, "outputs": 4, "counts": [50] * 4, "rows": {"train": 200, "val": judged_by}}
+    facts |= {"outputs": 1, "counts": []} if task == "regression" else {}
     prepared = {
         "root": DIGEST,
         "rows": 250,
@@ -237,8 +249,9 @@ def told_by(
         layers = [layer] if layer else []
         sensors = WindowSensors(saturated=by_layer([one.saturated for one in layers]))
         window = WindowRecorded(
-            segment=1, first=step, last=step + len(losses), losses=pack32(losses), gradient_norm=1.0, learning_rate=0.1,
-            index_digest="", weights_digest=DIGEST, finite=True, sensors=sensors, **evidence(layers),
+            segment=1, first=step, last=step + len(losses), losses=pack32(losses), gradient_norm=1.0,
+            learning_rate=rate, index_digest="", weights_digest=DIGEST, finite=True, sensors=sensors,
+            **evidence(layers),
         )  # fmt: skip
         step += len(losses)
         tell(history, "trainer", window)
@@ -248,10 +261,13 @@ def told_by(
                 best_step=None, patience_left=1, stop=False,
             )  # fmt: skip
             tell(history, "trainer", seen)
-    for fact in history.facts:
-        state = state.advance(fact)
-        said += state.said if state.at == fact.id else ()
-    return [one.rule for one in said if isinstance(one, ProblemDiagnosed) and one.severity != "note"]
+    return history
+
+
+def told_by(windows: list[list[float]], evaluations: list[dict[str, float]] | None = None, **about: Any) -> list[str]:
+    """The warnings about such a path."""
+    found, _ = judged(iter(history_of(windows, evaluations, **about).facts))
+    return [one.rule for one in found if one.severity != "note"]
 
 
 def flat(*levels: float) -> list[list[float]]:
@@ -260,7 +276,12 @@ def flat(*levels: float) -> list[list[float]]:
     return [list(level + level * row) for level, row in zip(levels, noise, strict=True)]
 
 
+CODE = {"architecture": "workload"}
 FALLS = (1.38, 1.1, 0.9, 0.7, 0.5, 0.4, 0.35, 0.3, 0.28, 0.26)
+NUMBERS = {"windows": flat(*FALLS), "task": "regression", "request": {"model": CODE}}
+CUT = NUMBERS | {"windows": flat(1.2, *[0.55] * 9), "evaluations": [{"val_loss": 0.6, "val_r2": 0.4}] * 10}
+ALIKE = [[1.386 - step / 1e5 for step in range(50 * n, 50 * n + 50)] for n in range(10)]
+LATE, TWICE = [{"val_loss": 1.385, "val_accuracy": 0.3}] * 10, ["no_learning", "double_activation", "underfitting"]
 POOR, RIGHT = {"val_loss": 0.3, "val_accuracy": 0.26}, {"val_loss": 0.3, "val_accuracy": 0.95}
 
 
@@ -280,7 +301,33 @@ POOR, RIGHT = {"val_loss": 0.3, "val_accuracy": 0.26}, {"val_loss": 0.3, "val_ac
         ),
         ({"windows": flat(9.0, *FALLS[1:])}, ["bad_initialisation"]),
         ({"windows": flat(9.0, *FALLS[1:]), "request": {"model": {"dropout": 0.6}}}, []),
+        ({"windows": flat(9.0, *FALLS[1:]), "request": {"model": CODE}}, []),  # Its loss may be another one.
         ({"windows": flat(*[1.3] * 10), "request": {"model": {"init": "w"}}}, ["bad_initialisation", "underfitting"]),
+        # A row that is answered wrong costs ln 2 at least, and a squared error says what is explained.
+        ({"windows": flat(*FALLS), "evaluations": [{"val_loss": 0.1, "val_accuracy": 0.6}] * 10}, ["wrong_loss"]),
+        ({"windows": flat(*FALLS), "evaluations": [{"val_loss": 0.4, "val_accuracy": 0.7}] * 10}, []),
+        ({**NUMBERS, "evaluations": [{"val_loss": 0.25, "val_r2": -0.5}] * 10}, ["wrong_loss"]),
+        ({**NUMBERS, "evaluations": [{"val_loss": 0.25, "val_r2": 0.7}] * 10}, []),
+        # Behind the last layer of a user's code, answers are cut off; the first losses hardly differ from row to row.
+        ({**CUT, "layer": Layer("last", 1.0, 1.0, 1e-3, dead=0.0)}, ["double_activation"]),
+        (CUT, []),
+        ({"windows": ALIKE, "request": {"model": CODE, "training": {"batch_size": 64}}, "evaluations": LATE}, TWICE),
+        ({"windows": ALIKE, "evaluations": LATE}, ["no_learning", "underfitting"]),
+        ({"windows": flat(*FALLS), "evaluations": [RIGHT] * 10, "judged_by": 12}, ["noisy_validation"]),
+        (
+            {
+                "windows": flat(*FALLS),
+                "evaluations": [RIGHT] * 10,
+                "judged_by": 12,
+                "request": {"early_stopping": {"enabled": False}},
+            },
+            [],
+        ),
+        (
+            {"windows": flat(*[0.75] * 10), "evaluations": [{"val_loss": 0.76, "val_accuracy": 0.5}] * 10},
+            ["underfitting"],
+        ),
+        ({"windows": flat(*[0.75] * 10), "evaluations": [{"val_loss": 0.76, "val_accuracy": 0.75}] * 10}, []),
         ({"windows": [*flat(1.3, 0.9, 0.5), [0.5] * 20 + [9.0] + [0.5] * 29, *flat(*[0.86] * 6)]}, ["spike"]),
         ({"windows": [*flat(1.3, 1.0, 0.7), [0.6] * 20 + [9.0] + [0.6] * 29, *flat(*[0.5] * 6)]}, []),
         ({"windows": flat(*[0.88] * 10), "layer": Layer("body", 1.0, 1.0, 1e-3, saturated=0.9)}, ["saturation"]),
@@ -298,6 +345,17 @@ def test_each_rule_fires_for_what_it_looks_at_and_not_for_what_looks_like_it(
     path: dict[str, Any], told: list[str]
 ) -> None:
     assert told_by(**path) == told
+
+
+@pytest.mark.parametrize(("rate", "first"), [(0.001, "dead_units"), (0.3, "exploding")])
+def test_what_lasts_of_a_burst_of_huge_steps_is_told_before_that_the_loss_left_its_range(
+    rate: float, first: str
+) -> None:
+    """Units that stay silent once steps are small again; where they stay huge, that is what there is to change."""
+    silent = Layer("body", 1.0, 1.0, rate / 10, dead=0.9)
+    said, _ = judged(iter(history_of([[1.4] + [40.0] * 49, *flat(*[1.2] * 9)], layer=silent, rate=rate).facts))
+    assert {"exploding", "dead_units"} <= {one.rule for one in said}
+    assert min(said, key=lambda one: one.priority).rule == first
 
 
 def measured(n: int, **about: Any) -> ResourcesMeasured:
