@@ -108,7 +108,8 @@ def _halve_batch(trouble: Trouble) -> Changes | None:
     return None if cut is None else {cut.name: cut.value}
 
 
-FAR_OFF, GENTLER = 0.01, 0.1
+FAR_OFF, GENTLER, MOST_USUAL = 0.01, 0.1, 10.0
+"""What a rate is lowered by, and how many times the usual rate of its optimizer it then is at most."""
 
 
 def _lower(trouble: Trouble) -> Changes | None:
@@ -116,9 +117,10 @@ def _lower(trouble: Trouble) -> Changes | None:
         return None
     # A training that breaks in its first window is off by more than one that broke later.
     broke_at_once = trouble.finding.severity == "critical" and trouble.finding.first <= trouble.seen.origin
-    gentler = FAR_OFF if broke_at_once else GENTLER
-    usual = trouble.usual_rate / trouble.rate
-    return {"learning_rate": 10.0 ** math.floor(math.log10(usual)) if 0 < usual < gentler else gentler}
+    most = MOST_USUAL * trouble.usual_rate / trouble.rate
+    if math.isnan(most):
+        return {"learning_rate": FAR_OFF if broke_at_once else GENTLER}
+    return {"learning_rate": min(GENTLER, 10.0 ** round(math.log10(most)))}
 
 
 def _burst(trouble: Trouble) -> bool:
@@ -154,12 +156,15 @@ def _raise_tenfold(trouble: Trouble) -> Changes | None:
 
 
 def _balance(trouble: Trouble) -> Changes | None:
-    return None if BalanceClasses().misfit(trouble.seen.request) else {"class_weights": "balanced"}
+    done = trouble.asked("loss").get("class_weights") == "balanced"
+    return None if done or BalanceClasses().misfit(trouble.seen.request) else {"class_weights": "balanced"}
 
 
 def _decay(trouble: Trouble) -> Changes | None:
-    now = trouble.asked("optimizer").get("weight_decay") or 0.0
-    more = min(1.0, max(0.1, 10 * float(now)))
+    now, least = trouble.asked("optimizer").get("weight_decay") or 0.0, 0.1
+    if trouble.asked("optimizer").get("type") in ("sgd", "adam"):
+        least = 0.01  # It is part of the gradient there, and momentum adds it up.
+    more = min(10 * least, max(least, 10 * float(now)))
     return None if WeightDecay(more).misfit(trouble.seen.request) or more <= now else {"weight_decay": more}
 
 
@@ -328,13 +333,13 @@ _CHOSEN: Mapping[str, tuple[str, ...]] = {
     ),
     "underfitting": ("usual_regularisation", "more_capacity", "longer", "raise_tenfold"),
     "missing_class": ("balance_classes", "longer"),
-    "label_noise": ("smooth_labels", "weight_decay", "stop"),
+    "label_noise": ("stop_early", "smooth_labels", "with_dropout", "stop"),
     "overfitting": ("stop_early", "weight_decay", "more_dropout", "with_dropout", "stop"),
     "leakage": ("ignore_columns",),
     "wrong_loss": ("usual_loss", "usual_options"),
     "double_activation": ("usual_options", "raise_tenfold"),
     "missing_normalisation": ("standardize",),
-    "bad_initialisation": ("usual_weights", "new_seed"),
+    "bad_initialisation": ("usual_weights", "usual_options", "new_seed"),
     "out_of_memory": ("halve_batch",),
 }
 

@@ -68,9 +68,9 @@ def test_columns_that_give_the_answer_away_are_left_out_beside_those_that_were()
     ("rule", "optimizer", "factor", "changes"),
     [
         ("oscillation", {"type": "adamw", "learning_rate": 0.002}, 1.0, {"learning_rate": 0.1}),
-        ("oscillation", {"type": "sgd", "learning_rate": 50.0, "momentum": 0.9}, 1.0, {"learning_rate": 1e-4}),
-        ("oscillation", {"type": "sgd", "learning_rate": 50.0, "momentum": 0.9}, 1e-4, {"learning_rate": 0.1}),
-        ("oscillation", {"type": "own", "learning_rate": 50.0}, 1.0, {"learning_rate": 1e-5}),
+        ("oscillation", {"type": "sgd", "learning_rate": 50.0, "momentum": 0.9}, 1.0, {"learning_rate": 1e-3}),
+        ("oscillation", {"type": "sgd", "learning_rate": 50.0, "momentum": 0.9}, 1e-3, {"learning_rate": 0.1}),
+        ("oscillation", {"type": "own", "learning_rate": 50.0}, 1.0, {"learning_rate": 1e-4}),
         ("creeping", {"type": "adamw", "learning_rate": 1e-6}, 1.0, {"learning_rate": 1e3}),
         ("creeping", {"type": "adamw", "learning_rate": 1e-6}, 1e3, {"learning_rate": 1e2}),
     ],
