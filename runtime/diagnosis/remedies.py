@@ -267,12 +267,15 @@ def _usual_weights(trouble: Trouble) -> Changes | None:
 
 
 def _smooth(trouble: Trouble) -> Changes | None:
+    """As much smoothing as labels seem to be wrong, within bounds."""
     loss = trouble.asked("loss").get("type")
     if trouble.asked("model").get("architecture") == "workload":
         return None
+    wrong = trouble.seen.task.doubtful / max(1, sum(trouble.seen.task.rows.values()))
+    share = min(0.4, max(0.1, round(wrong, 1)))
     if loss == "auto" and trouble.seen.task.kind == "classification":
-        return {"loss": {"type": "cross_entropy", "label_smoothing": 0.1}}
-    return {"loss.label_smoothing": 0.1} if loss == "cross_entropy" else None
+        return {"loss": {"type": "cross_entropy", "label_smoothing": share}}
+    return {"loss.label_smoothing": share} if loss == "cross_entropy" else None
 
 
 def _longer(trouble: Trouble) -> Changes | None:
