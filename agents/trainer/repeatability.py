@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Self
 
 import orjson
 from blake3 import blake3
 
 from agents.trainer.decisions import starting_point
-from agents.trainer.jobs import AttemptTask, RepetitionTask, StagedWindow, WindowAccount, repeat_window
+from agents.trainer.jobs import AttemptTask, RepetitionTask, StagedWindow, WindowAccount, recheck_windows, repeat_window
 from contracts import trainer as events
 from contracts.envelope import Fact
 from contracts.errors import ChildDied, NotRepeatable, SwarmError
@@ -27,6 +28,7 @@ from contracts.event import Event
 from contracts.request.training import is_rechecked
 from contracts.session import SessionState
 from runtime.engine.report import compare_traces
+from runtime.jobs.child import Child
 from runtime.node.agent_context import Wakeup
 from runtime.replay.comparison import INCIDENTAL
 
@@ -131,7 +133,8 @@ def missing_repetitions(session: SessionState) -> set[str]:
 class RepeatabilityCheck:
     """The repetitions of one attempt, one after the other; the one that runs ends with it.
 
-    `arrived` is called when one has its verdict.
+    Each runs in a fresh child, but those that recheck a model of ours: they share one. `arrived` is called when one has
+    its verdict.
     """
 
     def __init__(self, wakeup: Wakeup, task: AttemptTask, arrived: Callable[[], None]) -> None:
@@ -141,6 +144,8 @@ class RepeatabilityCheck:
         self._turn = asyncio.Lock()
         self._running: list[asyncio.Task[Verdict]] = []
         self._roots: dict[tuple[int, int], str] = {}
+        self._stack = AsyncExitStack()
+        self._checker: Child[None, WindowAccount, RepetitionTask] | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -149,6 +154,7 @@ class RepeatabilityCheck:
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
+        await self._stack.aclose()
 
     @property
     def pending(self) -> bool:
@@ -186,7 +192,7 @@ class RepeatabilityCheck:
         """Repeat, and compare here, where no code of the user's has ever run."""
         try:
             async with self._turn:
-                again = await self._computed(told)
+                again = await self._computed(told, anew=told.birth)
                 born = self._birth(told, again) if told.birth else ()
                 return (*born, *(await self._recheck(told, again) if told.recheck else ()))
         except SwarmError as error:
@@ -255,8 +261,8 @@ class RepeatabilityCheck:
             cure=f"Test the memory of this machine. {on}.",
         )
 
-    async def _computed(self, told: StagedWindow) -> WindowAccount:
-        """What a fresh child gives for the window; a death may be an accident."""
+    async def _computed(self, told: StagedWindow, *, anew: bool = True) -> WindowAccount:
+        """What another child gives for the window, a fresh one if it has to be `anew`; a death may be an accident."""
         context, session, given = self._wakeup.ground, self._wakeup.history.id, self._task
         task = RepetitionTask(
             plan=told.plan,
@@ -269,10 +275,28 @@ class RepeatabilityCheck:
             workloads=given.workloads,
         )
         log = context.home.session(session) / "birth.log"
+        if not anew and not given.workloads:
+            with suppress(ChildDied):
+                return await self._checked(task, log)
+            self._checker = None
+            await self._stack.aclose()
         for _ in range(TRIES - 1):
             with suppress(ChildDied):
                 return await context.children.run(repeat_window, task, session=session, log=log)
         return await context.children.run(repeat_window, task, session=session, log=log)
+
+    async def _checked(self, task: RepetitionTask, log: Path) -> WindowAccount:
+        """What the child that rechecks gives for the window."""
+        if self._checker is None:
+            job = self._wakeup.ground.children.job(recheck_windows, task, session=self._wakeup.history.id, log=log)
+            self._checker = await self._stack.enter_async_context(job)
+        else:
+            await self._checker.order(task)
+        self._checker.resting = False
+        async for account in self._checker:
+            self._checker.resting = True
+            return account
+        raise ChildDied("the child that rechecks windows has ended.")
 
 
 def _values(account: WindowAccount) -> dict[str, str]:

@@ -202,6 +202,17 @@ def repeat_window(task: RepetitionTask) -> WindowAccount:
     return repeat.run(task)
 
 
+RecheckContext = JobContext[WindowAccount, RepetitionTask]
+
+
+@job(purpose="audit", profile=lambda task: torch_profile(task.seal.threads, task.device))
+def recheck_windows(context: RecheckContext, task: RepetitionTask) -> None:
+    """Repeat this window and every one that is ordered afterwards, and tell what each gave, until the host has gone."""
+    from agents.trainer.jobs import repeat
+
+    repeat.follow(context, task)
+
+
 @dataclass(frozen=True)
 class BisectionTask:
     """An attempt to begin again, and the last step of the window in which something was not finite."""

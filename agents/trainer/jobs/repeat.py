@@ -13,6 +13,7 @@ from torch import Tensor
 
 from agents.trainer.jobs import (
     AttemptTask,
+    RecheckContext,
     RepetitionTask,
     StagedWindow,
     TrainingContext,
@@ -35,15 +36,29 @@ STAGED_AT_ONCE = 2
 
 def run(task: RepetitionTask) -> WindowAccount:
     """What the window up to `last` gave."""
-    sealed = asdict(task.seal)
-    seal.apply(**sealed)
+    seal.apply(**asdict(task.seal))
     enlist(task.workloads)
-    dataset = Dataset.open(task.dataset, verify=False)
+    return _repeat(task, Dataset.open(task.dataset, verify=False))
+
+
+def follow(context: RecheckContext, first: RepetitionTask) -> None:
+    """Tell what one window after the other gave; all are of one session, and of a model of ours."""
+    seal.apply(**asdict(first.seal))
+    dataset, task = Dataset.open(first.dataset, verify=False), first
+    while True:
+        context.tell(_repeat(task, dataset))
+        ordered = context.order(wait=True)
+        if ordered is None:
+            return
+        task = ordered
+
+
+def _repeat(task: RepetitionTask, dataset: Dataset) -> WindowAccount:
     again = resume(task, dataset, task.staged)
     first, report = again.step, again.advance()
     if again.step != task.last:
         raise NotVerified(f"the window behind step {first} ends at step {again.step}, and ended at step {task.last}")
-    seal.recheck(**sealed)
+    seal.recheck(**asdict(task.seal))
     return _account(first, report, again, again.tensors())
 
 

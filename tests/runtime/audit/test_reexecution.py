@@ -111,6 +111,7 @@ PULLED: dict[str, Any] = {
     "grad_clip": 0.2,
     "skip_rows": [[3, 9], [40, 40]],
     "warmup": 20,
+    "halve_batch": 2,
     "weight_decay": 0.1,
     "dropout": 0.4,
     "class_weights": "balanced",
