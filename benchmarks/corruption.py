@@ -7,6 +7,10 @@
     stopped            those that changed no recorded value before they ended the training with an error
     missed             all others: 0, or the audit has a hole
 
+With `--live N` the same is asked of N sessions of a swarm that runs (a host, a broker, children), whose training child
+flips a bit of its own memory, or whose stored checkpoint is flipped: `live_VERDICT`; and of as many with `recheck: 1`:
+`rechecked_VERDICT`. `live_told` and `rechecked_told` count the sessions that say themselves that something is wrong.
+
 `located_PLACE`, `same_PLACE` and `stopped_PLACE` count them for each place. The bit is flipped in the live tensor: in
 `weights` and `optimizer` (moments, averages) between two steps, in `gradient` between the way back and the move, in
 `batch` after its rows were gathered, in `checkpoint` in the copy of the state before its digests are taken; in `stored`
@@ -17,10 +21,12 @@ number. Results are kept under `--store`, so that a run goes on where it was int
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import hashlib
 import json
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -31,6 +37,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.faults_cases import flipped
 from benchmarks.faults_cases.flipped import PLACES, Outcome, Portion, plant
+from benchmarks.faults_cases.flipped_live import LiveOutcome, flip_live
 from benchmarks.report import parser, report
 from runtime.jobs.children import Children
 from runtime.replay.audit_subject import engine_digest
@@ -81,6 +88,23 @@ def kept_in(path: Path) -> list[Outcome]:
     return [Outcome(**json.loads(one)) for one in lines]
 
 
+def report_live(asked: argparse.Namespace) -> None:
+    """Flip bits in live sessions, without and with rechecked windows, and report."""
+    figures, begun, lines = dict[str, float](), time.monotonic(), list[LiveOutcome]()
+    for name, recheck in {"live": 0, "rechecked": 1}.items():
+        with tempfile.TemporaryDirectory(prefix="flips-", ignore_cleanup_errors=True) as folder:
+            found = asyncio.run(flip_live(Path(folder) / "home", asked.seed, asked.live, recheck))
+        lines += found
+        figures |= {f"{name}_{what}": count for what, count in counted(found).items() if "_" not in what}
+        figures[f"{name}_told"] = sum(1 for one in found if one.told)
+    for one in lines:
+        if one.verdict == "missed":
+            print(one)
+    if asked.table:
+        asked.table.write_text("".join(f"{one}\n" for one in lines))
+    report(asked, figures, {"seconds": f"{time.monotonic() - begun:.0f}"})
+
+
 def main() -> None:
     """Measure and report."""
     options = parser(__doc__ or "")
@@ -88,8 +112,12 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--flips", type=int, help=f"how many; {FLIPS}, and {CI_FLIPS} with --quick, unless said")
     options.add_argument("--seconds", type=float, default=float("inf"), help="begin none after so many seconds")
+    options.add_argument("--live", type=int, help="flip so many bits in sessions of a swarm that runs, and none else")
     options.add_argument("--table", type=Path, help="write every outcome to this file")
     asked = options.parse_args()
+    if asked.live:
+        report_live(asked)
+        return
     wanted = range(asked.flips or (CI_FLIPS if asked.quick else FLIPS))
     place = asked.store / f"{code_digest()}-{asked.seed}.jsonl"
     place.parent.mkdir(parents=True, exist_ok=True)

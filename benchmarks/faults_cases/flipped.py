@@ -94,7 +94,8 @@ class Flip:
     """One bit, drawn by seed and number: in which training, place and step; what exactly is drawn where it is."""
 
     def __init__(self, seed: int, number: int, steps: int) -> None:
-        self._chance = random.Random(f"{seed}/{number}")
+        self.draw = f"{seed}/{number}"
+        self._chance = random.Random(self.draw)
         self.task = self._chance.choice(sorted(TASKS))
         self.place = PLACES[number % len(PLACES)]
         self.step = self._chance.randrange(steps)
@@ -184,6 +185,16 @@ class Change(Value):
         """Whether a divergence that an audit found is this one."""
         field = found.about.field.partition(".")[0] if isinstance(found, LocatedDivergence) else ""
         return (found.position, found.what) == (self.position, self.name) and (field in self.fields or not self.fields)
+
+
+def change_between(mine: Fact, other: Fact | None) -> Change | None:
+    """What of an event is not as in another record; all of it where the other has none like it."""
+    said = mine.event.model_dump(mode="json")
+    if other is None or mine.name != other.name:
+        return Change(position=mine.position, name=mine.name, fields=())
+    wanted = other.event.model_dump(mode="json")
+    fields = tuple(name for name, value in said.items() if wanted.get(name) != value)
+    return Change(position=mine.position, name=mine.name, fields=fields) if fields else None
 
 
 class Record:
@@ -300,11 +311,8 @@ class Record:
         """The first event whose values are not those of the honest record; None when all that was computed is alike."""
         ours, theirs = ([one for one in log.facts if isinstance(one.event, Computed)] for log in (self.log, honest.log))
         for mine, other in zip(ours, theirs, strict=False):
-            said, wanted = mine.event.model_dump(mode="json"), other.event.model_dump(mode="json")
-            if (mine.name, said) != (other.name, wanted):
-                same = mine.name == other.name
-                fields = tuple(name for name, value in said.items() if same and wanted.get(name) != value)
-                return Change(position=mine.position, name=mine.name, fields=fields)
+            if found := change_between(mine, other):
+                return found
         return None if self.error or len(ours) == len(theirs) else Change(position=0, name="an event", fields=())
 
 
