@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bus.memory import MemoryBus
+from contracts.common import ChildEnded
 from contracts.errors import InvalidRequest
 from contracts.event import Event
 from contracts.request import read_request
@@ -63,7 +64,7 @@ class Flipping(Workload):
 
 
 def asked(recheck: int, **changes: Any) -> dict[str, Any]:
-    training = {"epochs": 4, "batch_size": 64} | ({"recheck": recheck} if recheck else {})
+    training = {"epochs": 12, "batch_size": 64} | ({"recheck": recheck} if recheck else {})
     request = small_request(training=training, diagnosis={"mode": "off"}, **changes)
     return read_request(request).resolved()
 
@@ -74,9 +75,9 @@ async def ended(home: Path, request: dict[str, Any], *, disturbed: bool = False)
         session = await made.commands.submit(request, request_id="r")
         if disturbed:
             await until_said(made, session, "window.rechecked")
-            await kill_child(made, "train")
             await kill_child(made, "audit")
-            await until_said(made, session, "windows.reproduced")
+            await kill_child(made, "train")
+            await until_said(made, session, "child.ended")
         else:
             await until_ended(made, session)
     async with crew(home, CREW, bus=bus) as made:
@@ -104,6 +105,7 @@ async def test_every_nth_window_is_computed_again_once_and_no_bit_changes_by_it(
     plain, without = await ended(tmp_path / "plain", asked(0))
     state, told = await ended(tmp_path / "home", asked(2), disturbed=True)
     assert isinstance(state.outcome, TrainingCompleted), state.outcome
+    assert only(ChildEnded, told)
     assert state.weights_digest == plain.weights_digest
     assert only(WindowRechecked, without) == []
     every = state.training.claim.resolved["window"] if state.training.claim else 0
