@@ -120,6 +120,7 @@ PULLED: dict[str, Any] = {
 """Every lever, with a value that changes the training."""
 
 
+@pytest.mark.long
 async def test_a_session_in_which_every_lever_was_pulled_passes_in_full(tmp_path: Path) -> None:
     assert PULLED.keys() == levers.all.keys()
     request = small_request(
