@@ -51,6 +51,8 @@ def next_decision(session: SessionState, *, draining: bool = False) -> Decision 
 def hopeless_proposals(session: SessionState) -> list[tuple[str, str]]:
     """Proposals that cannot be followed any more, or never could, each with the reason why it is declined."""
     hopeless: list[tuple[str, str]] = []
+    dataset = session.training.dataset
+    counted = dataset is None or len(dataset.facts.counts) == dataset.facts.outputs
     for id, proposal in session.training.open_proposals():
         said = session.training.decided.get(id)
         if isinstance(said, ProposalRejected):
@@ -64,8 +66,8 @@ def hopeless_proposals(session: SessionState) -> list[tuple[str, str]]:
             hopeless.append((id, reason))
         else:
             try:
-                misfits = [why for lever in read_levers(proposal.changes) if (why := lever.misfit(session.request))]
-                hopeless += [(id, why) for why in misfits[:1]]
+                misfits = [lever.misfit(session.request, counted=counted) for lever in read_levers(proposal.changes)]
+                hopeless += [(id, why) for why in misfits if why][:1]
             except SwarmError as error:
                 hopeless.append((id, str(error)))
     return hopeless

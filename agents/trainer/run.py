@@ -25,6 +25,7 @@ from agents.trainer.jobs import (
     Leave,
     PlanEnd,
     RepetitionEnd,
+    SetupEnd,
     StagedWindow,
     TrainingNews,
     train_plan,
@@ -63,6 +64,8 @@ MOST_STARVED = 2
 _ROOM = 4
 """After a full disk, training is tried again once so many checkpoints of the largest size fit."""
 
+_NOBODY_TO_ASK = "Make training.batch_size smaller and training.accumulate larger by as much: no diagnostician answers."
+
 _LOOK_AGAIN = 0.5
 """Seconds between two looks at the free disk space."""
 
@@ -78,8 +81,10 @@ class _ChildState:
     give_up_at: float | None = None
     held: int | None = None
     finished: PlanEnd | None = None
+    begun: bool = False
+    """Whether its model was built and its state restored."""
     starved: bool = False
-    """Whether it ended because memory ran out."""
+    """Whether it ended because memory ran out when it had begun."""
 
 
 class SessionRun:
@@ -92,6 +97,8 @@ class SessionRun:
         self._turns = machine.turns
         self._deaths = 0
         self._full_disks = 0
+        self._frame = ""
+        """The line of the user's code at which memory ran out last."""
         self._lapse = ProposalLapse(diagnosis_of(wakeup.session.request))
         self._state = _ChildState()
 
@@ -193,8 +200,7 @@ class SessionRun:
                 return await self._died(error)
             case Full():
                 return await self._until_room(error)
-            case OutOfMemory() if self._state.starved and error.path != "model":
-                # Smaller parts of a step help no model that does not fit, nor what is no training.
+            case OutOfMemory() if self._state.starved:
                 return await self._ran_out(error)
             case NotVerified() if (start := self.claim.newest()) is not None and await self.claim.wrong_with(start):
                 # A damaged checkpoint explains the error, so an earlier one may do.
@@ -221,7 +227,7 @@ class SessionRun:
         if self._lapse.wanted.mode == "off":
             await self.claim.fail(OutOfMemory.code, error.message, error.cure, error.path)
             return False
-        training, self._deaths = self.now.training, 0
+        training, self._deaths, self._frame = self.now.training, 0, error.path
         assert training.claim is not None  # noqa: S101 - nothing is trained without one
         batch, accumulate, evaluated = (training.claim.resolved[name] for name in CutBatch.SIZES)
         if cuts := [one[CutBatch.name] for one in training.changes() if CutBatch.name in one]:
@@ -263,11 +269,11 @@ class SessionRun:
                 return True
             told = next((seen for _, seen in training.diagnoses if id in seen.evidence), None)
             if told is not None and not training.waiting_proposals():
-                await self.claim.fail(OutOfMemory.code, told.message, told.cure)
+                await self.claim.fail(OutOfMemory.code, told.message, told.cure, self._frame)
             elif told is None and self._context.presence.silent_seconds("diagnostician") >= (
                 self._context.settings.waive_after_seconds
             ):
-                await self.claim.fail(OutOfMemory.code, exhausted.message, "Start a diagnostician, or cut the batch.")
+                await self.claim.fail(OutOfMemory.code, exhausted.message, _NOBODY_TO_ASK, self._frame)
             else:
                 lapse = self._lapse.seconds(self.now)
                 wait = asyncio.sleep(_LOOK_AGAIN if lapse is None else lapse)
@@ -320,13 +326,15 @@ class SessionRun:
                 await self.claim.say(self._attempt_ended(self.now.step))
                 raise
             except OutOfMemory:
-                self._state.starved = True
+                # Smaller parts of a step help no model that does not fit.
+                self._state.starved = self._state.begun
                 raise
             except ChildDied:
                 if (end := child.exit) is not None and self.now.outcome is None:
                     message = f"the training child (pid {child.pid}) {child.ending}"
                     code, signal, most = end.code, end.signal, end.max_rss_bytes
-                    self._state.starved = signal == SIGKILL and resources.killed_for_memory() > ended_so_far
+                    struck = signal == SIGKILL and resources.killed_for_memory() > ended_so_far
+                    self._state.starved = struck and self._state.begun
                     await self.claim.say(
                         ChildEnded(purpose="train", code=code, signal=signal, max_rss_bytes=most, message=message)
                     )
@@ -380,6 +388,8 @@ class SessionRun:
             match told:
                 case StagedWindow():
                     self._repetitions.begin(told)
+                case SetupEnd():
+                    self._state.begun = True
                 case HoldNotice(step, seconds):
                     self._state.seconds, self._state.held = seconds, step
                 case PlanEnd():

@@ -156,8 +156,10 @@ def _raise_tenfold(trouble: Trouble) -> Changes | None:
 
 
 def _balance(trouble: Trouble) -> Changes | None:
+    task, request = trouble.seen.task, trouble.seen.request
+    counted = len(task.counts) == task.classes > 0
     done = trouble.asked("loss").get("class_weights") == "balanced"
-    return None if done or BalanceClasses().misfit(trouble.seen.request) else {"class_weights": "balanced"}
+    return None if done or BalanceClasses().misfit(request, counted=counted) else {"class_weights": "balanced"}
 
 
 def _decay(trouble: Trouble) -> Changes | None:

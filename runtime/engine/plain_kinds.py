@@ -138,8 +138,11 @@ class Lever(ABC):
         """Its value as logs have it."""
         return [list(run) for run in self.value] if isinstance(self.value, tuple) else self.value
 
-    def misfit(self, request: Mapping[str, Any]) -> str:
-        """Why it can change nothing in a training that was requested so; empty when it can."""
+    def misfit(self, request: Mapping[str, Any], *, counted: bool = True) -> str:
+        """Why it can change nothing in a training that was requested so; empty when it can.
+
+        `counted` says whether it is known of the data how many rows each class has.
+        """
         return ""
 
     def in_request(self, request: Mapping[str, Any]) -> Mapping[str, JsonValue]:

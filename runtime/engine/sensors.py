@@ -190,11 +190,15 @@ class GradientWatch:
 
         See McCandlish et al., An empirical model of large-batch training, appendix A.
         """
-        rows, sums = [size for size, _ in self._parts], torch.stack([sums for _, sums in self._parts])
-        shares = torch.tensor([sum(rows) / size for size in rows], dtype=sums.dtype, device=sums.device)
-        own = torch.diff(sums, dim=0, prepend=torch.zeros_like(sums[:1])) * shares[:, None]
+        rows, sums = [size for size, _ in self._parts], [sums for _, sums in self._parts]
+        # In place, because this is most of what sensors cost: what each micro-step added, and below it the sum of all.
+        numbers = torch.stack([*sums, sums[-1]])
+        for own, before in zip(numbers[1:-1].unbind(), sums, strict=False):
+            own.sub_(before)
+        shares = torch.tensor([sum(rows) / size for size in rows], dtype=numbers.dtype, device=numbers.device)
+        numbers[:-1].mul_(shares[:, None])
         apart = total(1 / size for size in rows) / len(rows) - 1 / sum(rows)
-        for at, (*each, square) in enumerate(self._sums(torch.cat([own, sums[-1:]]).square_())):
+        for at, (*each, square) in enumerate(self._sums(numbers.square_())):
             variance = max(0.0, (total(each) / len(rows) - square) / apart)
             self._scatter[at] = self._scatter[at][0] + variance, self._scatter[at][1] + square - variance / sum(rows)
         self._estimated = True
@@ -203,14 +207,18 @@ class GradientWatch:
         """The numbers that are kept of all gradients, one after another; zeros where there is none."""
         with torch.no_grad():
             pieces = [
-                self._parameters[0].new_zeros(size) if gradient is None else _real(gradient).reshape(-1)[::stride]
+                self._parameters[0].new_zeros(size)
+                if gradient is None
+                else _real(gradient).reshape(-1)
+                if stride == 1
+                else _real(gradient).reshape(-1)[::stride]
                 for gradient, size, stride in zip(gradients, self._sizes, self._strides, strict=True)
             ]
             return torch.cat(pieces).float()
 
     def _sums(self, numbers: Tensor) -> list[list[float]]:
         """By layer, the sum of each row of numbers."""
-        by_parameter = torch.stack([one.sum(1) for one in torch.split(numbers, self._sizes, 1)]).double().tolist()
+        by_parameter = torch.stack([one.sum(1) for one in torch.split(numbers, self._sizes, 1)]).tolist()
         rows = range(len(numbers))
         return [
             [total(by_parameter[place][row] * self._strides[place] for place in places) for row in rows]

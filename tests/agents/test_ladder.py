@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from agents.trainer.decisions import hopeless_proposals
 from contracts.diagnostician import DiagnosisReached, InterventionProposed, OutcomeJudged, ProblemDiagnosed
 from contracts.envelope import Fact
 from contracts.trainer import AttemptBisected, InterventionDeclined, WindowSensors
@@ -17,6 +18,7 @@ from runtime.diagnosis.fold import MOST_REWINDS, DiagnosisState
 from runtime.diagnosis.remedies import LADDERS, RUNGS, Trouble, next_rung
 from runtime.engine.plain_kinds import read_levers
 from tests.agents.test_diagnostician import NAN, SESSION, Log, only
+from tests.contracts.told import Told
 
 PAGE = Path(__file__).parents[2] / "docs" / "remedies.md"
 SPOILED = [1.0, NAN] * 25
@@ -207,3 +209,20 @@ def test_what_a_remedy_changes_is_a_lever_that_can_be_read() -> None:
     log.window(SPOILED)
     proposed, _ = log.proposed(log.bisected(2))
     assert [lever.recorded for lever in read_levers(proposed.changes)] == list(proposed.changes.values())
+
+
+def test_classes_whose_rows_were_not_counted_are_not_balanced() -> None:
+    told = Told({"loss": {"type": "auto"}, "model": {"architecture": "mlp"}})
+    asked = {"segment": 1, "rewind_to": 0, "reason": "", "automatic": False, "waits": True}
+    changes: Any = {"class_weights": "balanced"}
+    id = told.say("diagnostician", InterventionProposed(rule="missing_class", changes=changes, **asked))
+    assert hopeless_proposals(told.now) == []
+    told.prepared(train=80, val=20)
+    assert hopeless_proposals(told.now) == [
+        (id, "how many rows each class has was not counted when the data were prepared")
+    ]
+    finding = RuleFinding("missing_class", "warning", 0, 9, "", "", ())
+    seen = Evidence(request=told.now.request, task=TaskFacts("classification", classes=2))
+    assert RUNGS["balance_classes"].pull(Trouble(finding, seen)) is None
+    counted = replace(seen, task=TaskFacts("classification", classes=2, counts=(60, 20)))
+    assert RUNGS["balance_classes"].pull(Trouble(finding, counted)) == changes

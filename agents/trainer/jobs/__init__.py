@@ -98,6 +98,13 @@ class AttemptTask:
 
 
 @dataclass(frozen=True)
+class SetupEnd:
+    """The job has its model, its state and its rows, and trains from here on."""
+
+    step: int
+
+
+@dataclass(frozen=True)
 class HoldNotice:
     """The job holds at a grid step; the seconds are those since it began, by what they were spent on."""
 
@@ -167,7 +174,7 @@ class RepetitionEnd:
     """The word that a staged window has been repeated: another one may be staged."""
 
 
-TrainingNews = Computed | HoldNotice | PlanEnd | StagedWindow | TrainingProfiled
+TrainingNews = Computed | SetupEnd | HoldNotice | PlanEnd | StagedWindow | TrainingProfiled
 TrainingOrder = Hold | ChangePlan | Leave | RepetitionEnd
 TrainingContext = JobContext[TrainingNews, TrainingOrder]
 

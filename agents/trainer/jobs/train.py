@@ -26,11 +26,11 @@ from agents.trainer.jobs import (
     Leave,
     PlanEnd,
     RepetitionEnd,
+    SetupEnd,
     TrainingContext,
 )
 from agents.trainer.jobs.repeat import Staging, resume
 from bus.blobs import DirectoryBlobs
-from contracts.errors import OutOfMemory
 from contracts.trainer import ProfiledOperator, TrainingProfiled
 from runtime.engine import checkpoint, seal, state
 from runtime.engine.dataset import Dataset
@@ -41,7 +41,6 @@ from runtime.engine.resolve import Sizes, refuse_rows_beyond
 from runtime.home.workloads import enlist
 from runtime.jobs import resources
 from runtime.jobs.failpoints import failpoint
-from runtime.jobs.messages import error_data, error_from_data
 from runtime.replay import comparison, initial_state
 from runtime.replay.comparison import Reason
 
@@ -64,15 +63,9 @@ def _trained(context: TrainingContext, task: AttemptTask) -> int:
     # What user code takes of this machine's own memory to build its model is counted nowhere else.
     bounded = plan["request"]["model"]["architecture"] == "workload" and plan["resolved"]["device"] == "cpu"
     with spent.on("setup"), resources.bounded() if bounded else nullcontext():
-        try:
-            run = _begin(task)
-        except Exception as error:
-            if isinstance(told := error_from_data(error_data(error)), OutOfMemory):
-                # No batch is too large when not even the model fits.
-                path = told.path if isinstance(error, OutOfMemory) else "model"
-                raise OutOfMemory(told.message, cure=told.cure, path=path) from error
-            raise
+        run = _begin(task)
         seal.recheck(**sealed)
+    context.tell(SetupEnd(run.step))
     profile = StepProfile(run, task, context)
     run.measured(lambda name, function: spent.timed(name, profile.counted(name, function)))
     keeper, staging = Keeper(context, blobs, spent), Staging(context, task)

@@ -207,7 +207,7 @@ class CutBatch(Lever):
         rows = batch // self.value
         return rows, accumulate * self.value, min(evaluated, rows)
 
-    def misfit(self, request: Mapping[str, Any]) -> str:
+    def misfit(self, request: Mapping[str, Any], *, counted: bool = True) -> str:
         training = request.get("training", {})
         batch, parts = training.get("batch_size", 0), self.value * training.get("accumulate", 1)
         if not batch or batch % self.value:
@@ -259,7 +259,7 @@ class WeightDecay(Lever):
             raise ValueError
         return cls(value)
 
-    def misfit(self, request: Mapping[str, Any]) -> str:
+    def misfit(self, request: Mapping[str, Any], *, counted: bool = True) -> str:
         known = "weight_decay" in request.get("optimizer", {})
         return "" if known else "the optimizer has no weight decay"
 
@@ -290,7 +290,7 @@ class DropoutShare(Lever):
             raise ValueError
         return cls(_positive(value))
 
-    def misfit(self, request: Mapping[str, Any]) -> str:
+    def misfit(self, request: Mapping[str, Any], *, counted: bool = True) -> str:
         return "" if request.get("model", {}).get("dropout") else "the model was built without dropout"
 
     def in_request(self, request: Mapping[str, Any]) -> Mapping[str, JsonValue]:
@@ -317,10 +317,11 @@ class BalanceClasses(Lever):
             raise ValueError
         return cls()
 
-    def misfit(self, request: Mapping[str, Any]) -> str:
+    def misfit(self, request: Mapping[str, Any], *, counted: bool = True) -> str:
         loss, model = request.get("loss", {}).get("type"), request.get("model", {}).get("architecture")
-        known = loss in ("auto", "cross_entropy", "focal") and model != "workload"
-        return "" if known else "the loss has no weights of classes"
+        if loss not in ("auto", "cross_entropy", "focal") or model == "workload":
+            return "the loss has no weights of classes"
+        return "" if counted else "how many rows each class has was not counted when the data were prepared"
 
     def in_request(self, request: Mapping[str, Any]) -> Mapping[str, JsonValue]:
         if request["loss"]["type"] == "auto":

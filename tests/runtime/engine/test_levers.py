@@ -171,6 +171,8 @@ def test_a_batch_is_halved_or_cut_into_the_next_parts_of_one_size():
     assert [below(4, 4, **normed), below(4, 2, **normed), below(7, 7, **normed)] == [2, None, None]
     one = {"training": {"batch_size": 1}}
     assert (CutBatch.below(one, 1, 256), CutBatch.below(one, 1, 1)) == (CutBatch(1), None), "evaluations alone"
+    weighed = {"loss": {"type": "cross_entropy"}}
+    assert [bool(BalanceClasses().misfit(weighed, counted=counted)) for counted in (True, False)] == [False, True]
     assert "cannot be taken in 5 parts" in CutBatch(5).misfit({"training": {"batch_size": 64}})
     with pytest.raises(InvalidInput, match="64 rows cannot be taken in 5 parts"):
         CutBatch(5).sizes(64, 1, 256)
