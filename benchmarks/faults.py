@@ -5,8 +5,9 @@
     false_alarms    healthy requests with a finding of which severity is not `note`
     repaired        faulty requests whose score comes within the twin's noise of the twin's by three tries at most:
                     remedies that act by themselves, proposals approved, next requests submitted
-    by_chance       the same with three remedies drawn from all ladders, at the step at which something was found
-    over_random     repaired over by_chance
+    by_chance       the same with three remedies drawn from all ladders, at the step at which something was found, for a
+                    sample of these
+    over_random     repaired over by_chance, of that sample
 
 Each key has `_n` beside it, how many were counted, and all again with `_held` for the tasks that were held out when the
 rules were made. A request counts as faulty when its score on clean rows falls below its healthy twin's by
@@ -321,8 +322,8 @@ class Verdicts:
     alarms: list[tuple[int, Asked, Mapping[str, Any], list[str]]]
     none_fell: list[str]
     none_healthy: list[int]
-    repairs: Mapping[str, tuple[Repair, Repair]] = field(default_factory=dict)
-    """By the ladder and by chance, for each fault that was tried, by its id."""
+    repairs: Mapping[str, tuple[Repair, Repair | None]] = field(default_factory=dict)
+    """By the ladder, and where it was tried by chance, for each fault that was tried, by its id."""
 
     def figures(self, ending: str) -> dict[str, float]:
         """Shares, each with how many were counted."""
@@ -335,9 +336,10 @@ class Verdicts:
             "false_alarms": (len(false), len(self.alarms)),
         }
         if self.repairs:
-            ours, by_chance = (sum(one[at].reached for one in self.repairs.values()) for at in (0, 1))
-            shares |= {"repaired": (ours, len(self.repairs)), "by_chance": (by_chance, len(self.repairs))}
-            shares |= {"over_random": (ours, by_chance)}
+            both = [(ours, theirs) for ours, theirs in self.repairs.values() if theirs is not None]
+            ours, theirs = sum(one.reached for one, _ in both), sum(one.reached for _, one in both)
+            shares |= {"repaired": (sum(one.reached for one, _ in self.repairs.values()), len(self.repairs))}
+            shares |= {"by_chance": (theirs, len(both)), "over_random": (ours, theirs)}
         figures: dict[str, float] = {}
         for name, (part, whole) in shares.items():
             figures[name + ending] = part / whole if whole else math.nan
@@ -373,7 +375,7 @@ class Verdicts:
                 lines.append(f"      {_short(asdict(asked))}")
         lines += ["", "repaired (by the ladder; by chance):"] if self.repairs else []
         for id, repairs in self.repairs.items():
-            ours, theirs = ("yes" if one.reached else "NO" for one in repairs)
+            ours, theirs = ("-" if one is None else "yes" if one.reached else "NO" for one in repairs)
             lines.append(f"  {id:32} {ours:4}{theirs:4}{'; '.join(map(str, repairs[0].tried))}")
         if self.none_fell:
             lines += ["", f"no candidate fell: {', '.join(self.none_fell)}"]
@@ -400,11 +402,15 @@ async def verdicts(bench: Bench, cases: Sequence[Case], numbers: Sequence[int]) 
     )
 
 
-async def with_repairs(bench: Bench, found: Verdicts, most: int) -> Verdicts:
-    """The same, once what is proposed was tried, for a fixed sample of so many faults where there are more."""
+async def with_repairs(bench: Bench, found: Verdicts, most: int, drawn: int) -> Verdicts:
+    """The same, once what is proposed was tried, for a fixed sample of so many faults where there are more.
+
+    For a fixed sample of these, so many are `drawn`, remedies are drawn by chance as well.
+    """
     faults = [one for one, _ in found.faults]
     picked = faults if len(faults) <= most else random.Random(3).sample(faults, most)
-    tried = await asyncio.gather(*(repairs_of(bench, one) for one in picked))
+    beside = picked if len(picked) <= drawn else random.Random(4).sample(picked, drawn)
+    tried = await asyncio.gather(*(repairs_of(bench, one, drawn=one in beside) for one in picked))
     return replace(found, repairs={one.case.id: repairs for one, repairs in zip(picked, tried, strict=True)})
 
 
@@ -425,11 +431,11 @@ async def goal_of(bench: Bench, one: Counted) -> Goal:
     return Goal(measure, expected - noise)
 
 
-async def repairs_of(bench: Bench, one: Counted) -> tuple[Repair, Repair]:
-    """A fault put right by its ladder, and by chance."""
+async def repairs_of(bench: Bench, one: Counted, *, drawn: bool) -> tuple[Repair, Repair | None]:
+    """A fault put right by its ladder, and by chance where remedies are `drawn`."""
     goal = await goal_of(bench, one)
     ours = await by_ladder(bench, one.asked, goal)
-    return ours, await by_chance(bench, one.asked, one.session, one.case.id, goal)
+    return ours, await by_chance(bench, one.asked, one.session, one.case.id, goal) if drawn else None
 
 
 def chosen(asked: argparse.Namespace, *, held: bool) -> tuple[list[Case], list[int]]:
@@ -503,6 +509,7 @@ async def main() -> None:
     options.add_argument("--only", nargs="*", default=[], help="only cases with such a word in their names")
     options.add_argument("--share", type=float, default=1.0, help="a fixed sample of so large a share")
     options.add_argument("--repairs", type=int, help="for how many faults to try what is proposed (all; quick: 4)")
+    options.add_argument("--drawn", type=int, default=48, help="for how many of these to draw remedies by chance (48)")
     options.add_argument("--live", action="store_true", help=f"also run {LIVE} cases in a swarm, and compare decisions")
     options.add_argument("--table", type=Path, help="write confusion, misses and false alarms to this file")
     asked = options.parse_args()
@@ -521,7 +528,7 @@ async def main() -> None:
         write_tables(asked, found)
         most = asked.repairs if asked.repairs is not None else 4 if asked.quick else len(cases)
         if most:
-            found = await with_repairs(bench, found, most)
+            found = await with_repairs(bench, found, most, asked.drawn)
         differing, compared = await differing_live(bench, found) if asked.live else ([], 0)
     finally:
         await children.close()

@@ -108,7 +108,8 @@ def _halve_batch(trouble: Trouble) -> Changes | None:
     return None if cut is None else {cut.name: cut.value}
 
 
-FAR_OFF, GENTLER, MOST_USUAL = 0.01, 0.1, 10.0
+FAR_OFF, GENTLER = 0.01, 0.1
+MOST_USUAL, MOST_BROKEN = 10.0, 3.0
 """What a rate is lowered by, and how many times the usual rate of its optimizer it then is at most."""
 
 
@@ -117,10 +118,10 @@ def _lower(trouble: Trouble) -> Changes | None:
         return None
     # A training that breaks in its first window is off by more than one that broke later.
     broke_at_once = trouble.finding.severity == "critical" and trouble.finding.first <= trouble.seen.origin
-    most = MOST_USUAL * trouble.usual_rate / trouble.rate
+    most = (MOST_BROKEN if broke_at_once else MOST_USUAL) * trouble.usual_rate / trouble.rate
     if math.isnan(most):
         return {"learning_rate": FAR_OFF if broke_at_once else GENTLER}
-    return {"learning_rate": min(GENTLER, 10.0 ** round(math.log10(most)))}
+    return {"learning_rate": min(GENTLER, float(f"{most:.1g}"))}
 
 
 def _burst(trouble: Trouble) -> bool:
@@ -242,6 +243,22 @@ def _stop_early(trouble: Trouble) -> Changes | None:
     return None if patient else {"early_stopping.enabled": True, "early_stopping.patience": 2}
 
 
+def _more_validation(trouble: Trouble) -> Changes | None:
+    """A fifth of the rows to judge by, where there are few."""
+    split = trouble.asked("data").get("split")
+    if not isinstance(split, Mapping) or split.get("folds") or not 0 < float(split.get("val") or 0.0) < 0.1:
+        return None
+    return {"data.split": {**split, "train": 1 - FIFTH - float(split.get("test") or 0.0), "val": FIFTH}}
+
+
+FIFTH, PATIENT = 0.2, 10
+
+
+def _more_patience(trouble: Trouble) -> Changes | None:
+    patience = trouble.asked("early_stopping").get("patience")
+    return {"early_stopping.patience": PATIENT} if isinstance(patience, int) and patience < PATIENT else None
+
+
 def _standardize(trouble: Trouble) -> Changes | None:
     return {"model.standardize": True} if trouble.asked("model").get("standardize") is False else None
 
@@ -308,6 +325,8 @@ RUNGS: Mapping[str, Rung] = {
         Rung("constant_schedule", "a constant learning rate", 3, 3, 1, _constant_schedule, another=True),
         Rung("usual_regularisation", "usual decay and dropout", 3, 3, 1, _usual_regularisation, another=True),
         Rung("shallower", "fewer layers", 3, 3, 1, _shallower, another=True),
+        Rung("more_validation", "a fifth of the rows to judge by", 3, 3, 1, _more_validation, another=True),
+        Rung("more_patience", "more evaluations before the end", 2, 3, 1, _more_patience, another=True),
         Rung("activation", "another activation", 2, 3, 1, _activation, another=True),
         Rung("with_dropout", "a model with dropout", 2, 3, 2, _with_dropout, another=True),
         Rung("smooth_labels", "labels are believed less", 2, 3, 2, _smooth, another=True),
@@ -340,6 +359,7 @@ _CHOSEN: Mapping[str, tuple[str, ...]] = {
     "missing_class": ("balance_classes", "longer"),
     "label_noise": ("stop_early", "smooth_labels", "with_dropout", "stop"),
     "overfitting": ("stop_early", "weight_decay", "more_dropout", "with_dropout", "stop"),
+    "noisy_validation": ("more_validation", "more_patience"),
     "leakage": ("ignore_columns",),
     "wrong_loss": ("usual_loss", "usual_options"),
     "double_activation": ("usual_options", "raise_tenfold"),

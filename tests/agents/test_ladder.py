@@ -70,9 +70,9 @@ def test_columns_that_give_the_answer_away_are_left_out_beside_those_that_were()
     ("rule", "optimizer", "factor", "changes"),
     [
         ("oscillation", {"type": "adamw", "learning_rate": 0.002}, 1.0, {"learning_rate": 0.1}),
-        ("oscillation", {"type": "sgd", "learning_rate": 50.0, "momentum": 0.9}, 1.0, {"learning_rate": 1e-3}),
-        ("oscillation", {"type": "sgd", "learning_rate": 50.0, "momentum": 0.9}, 1e-3, {"learning_rate": 0.1}),
-        ("oscillation", {"type": "own", "learning_rate": 50.0}, 1.0, {"learning_rate": 1e-4}),
+        ("oscillation", {"type": "sgd", "learning_rate": 50.0, "momentum": 0.9}, 1.0, {"learning_rate": 2e-3}),
+        ("oscillation", {"type": "sgd", "learning_rate": 50.0, "momentum": 0.9}, 2e-3, {"learning_rate": 0.1}),
+        ("oscillation", {"type": "own", "learning_rate": 50.0}, 1.0, {"learning_rate": 2e-4}),
         ("creeping", {"type": "adamw", "learning_rate": 1e-6}, 1.0, {"learning_rate": 1e3}),
         ("creeping", {"type": "adamw", "learning_rate": 1e-6}, 1e3, {"learning_rate": 1e2}),
     ],
@@ -99,6 +99,19 @@ def test_where_the_schedule_is_at_fault_the_rate_that_was_asked_for_is_kept() ->
         cosine = replace(seen, request={"optimizer": optimizer, "schedule": {"type": "cosine"}})
         other, _ = next_rung(Trouble(finding, cosine), ()) or pytest.fail("there is no remedy")
         assert other.name in ("lower_rate", "raise_rate")
+
+
+def test_a_handful_of_rows_to_judge_by_becomes_a_fifth_and_then_more_patience() -> None:
+    split = {"train": 0.89, "val": 0.01, "test": 0.1, "folds": None}
+    request: dict[str, Any] = {"data": {"split": split}, "early_stopping": {"patience": 1}}
+    trouble = Trouble(RuleFinding("noisy_validation", "warning", 0, 9, "", "", ()), Evidence(request=request))
+    rung, changes = next_rung(trouble, ()) or pytest.fail("there is no remedy")
+    assert (rung.name, changes) == (
+        "more_validation",
+        {"data.split": split | {"train": pytest.approx(0.7), "val": 0.2}},
+    )
+    enough = replace(trouble, seen=Evidence(request=request | {"data": {"split": split | {"val": 0.2}}}))
+    assert next_rung(enough, ()) == (RUNGS["more_patience"], {"early_stopping.patience": 10})
 
 
 def test_a_workload_is_tried_with_the_options_of_its_author_and_without_a_loss_that_is_not_its_own() -> None:
