@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from contracts.errors import ChildDied, Failed, InvalidRequest, OutOfMemory, Problem, SwarmError, count_of
+from contracts.errors import (
+    ChildDied,
+    Failed,
+    InvalidRequest,
+    OutOfMemory,
+    Problem,
+    SwarmError,
+    UserCodeFailed,
+    count_of,
+)
 from runtime.api.children import A, O, R, T, ask, open_children
 from runtime.cli.call import Call, Json, command
 from runtime.cli.output import code_lines, pairs, style
@@ -68,7 +77,7 @@ async def _check(call: Call, request: Json, folder: Path, most: int | None) -> t
     from runtime.home.workload_file import unknown_options
     from runtime.home.workloads import Workloads, read_options
     from runtime.jobs.job import Seal
-    from runtime.model.jobs import RehearsalTask, halve_until_it_fits, rehearse
+    from runtime.model.jobs import RehearsalTask
     from runtime.node import roster
     from runtime.node.capabilities import PREPARE_DATASET, RESOLVE_REQUEST, PreparationOrder, ResolveOrder
     from runtime.replay import initial_state
@@ -101,16 +110,28 @@ async def _check(call: Call, request: Json, folder: Path, most: int | None) -> t
             plan = {"request": request, "resolved": resolved, "changes": []}
             seal = Seal(resolved["threads"], resolved["profile"])
             task = RehearsalTask(plan, seal, resolved["device"], dataset, store, begun, workloads, most)
-            try:
-                rehearsed = await _ask(children, rehearse, task, store)
-            except (OutOfMemory, ChildDied) as error:
-                fits = await halve_until_it_fits(task, lambda half: _ask(children, rehearse, half, store))
-                if fits is None:
-                    raise
-                raise _too_large(task, error, fits[0]) from None
+            rehearsed = await _rehearse(children, task, store)
             code = await _review(children, task, store)
     answer = _describe_plan(request, prepared, resolved, rehearsed)
     return answer | {"code": [asdict(one) for one in code]}, code
+
+
+async def _rehearse(children: Children, task: RehearsalTask, folder: Path) -> Rehearsal:
+    """One step in a child. Of one that does not fit the part that does is told, of code that fails its silent bugs."""
+    from runtime.model.jobs import halve_until_it_fits, rehearse
+
+    try:
+        return await _ask(children, rehearse, task, folder)
+    except (OutOfMemory, ChildDied) as error:
+        fits = await halve_until_it_fits(task, lambda half: _ask(children, rehearse, half, folder))
+        if fits is None:
+            raise
+        raise _too_large(task, error, fits[0]) from None
+    except UserCodeFailed as error:
+        found = [one for one in await _review(children, task, folder) if one.severity != "note"]
+        told = (f"{one.where} {one.name}: {one.message} {one.cure}" for one in found)
+        error.cure = "\n".join([error.cure, *told])
+        raise
 
 
 async def _review(children: Children, task: RehearsalTask, folder: Path) -> Sequence[CodeFinding]:

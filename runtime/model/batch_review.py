@@ -223,8 +223,8 @@ class _BatchReview:
             if one.requires_grad and one.grad is None:
                 missing.setdefault(self._owner(name), []).append(name)
         for module, names in missing.items():
-            label = self.modules[module] or type(module).__name__
-            what = f"{label} ({', '.join(names[:2])})"
+            own = ", ".join(name.rpartition(".")[2] for name in names[:3])
+            what = f"{f'{type(module).__name__} {self.modules[module]}'.strip()} ({own})"
             if not any(self._called(one) for one in self._above(module)):
                 chosen = self._beside(module)
                 message = f"{what} was not called{' with this batch' if chosen else ''}."
@@ -280,7 +280,8 @@ class _BatchReview:
         batch = self._batch(self.rows)
         try:
             self._loss(batch)
-            self.answers = self._ask(batch)
+            self._ask(batch)
+            self.answers = self._ask(self._batch(self.rows))
         except Exception as error:  # noqa: BLE001 - whatever the user's code raises would end the session
             frames = [one for one in traceback.extract_tb(error.__traceback__) if one.filename == self.watch.file]
             line = frames[-1].lineno or 0 if frames else 0

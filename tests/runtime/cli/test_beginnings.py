@@ -102,6 +102,11 @@ def test_silent_bugs_of_a_workload_are_told_with_line_and_cure_and_refuse_nothin
     assert (told["name"], told["severity"], told["line"]) == ("squashed_answers", "warning", line + 3)
     assert told["file"] == str(folder / "mine.py")
     assert "softmax, between 0." in told["message"]
+    (folder / "mine.py").write_text(text.replace('model(batch["x"])', 'model(batch["x"]).detach()'))
+    asked("workload", "add", "mine.py")
+    failed = run("check", "request.yaml")
+    assert failed.exit_code == 1
+    assert f"mine.py:{line + 3} cut_graph: Linear 0 (weight, bias) got no gradient" in failed.stderr
 
 
 def test_a_workload_that_was_changed_is_named_until_it_is_added_again(folder: Path):
