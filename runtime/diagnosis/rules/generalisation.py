@@ -128,7 +128,9 @@ class Overfitting(Rule):
         chance = seen.untrained or seen.chance or 0.0
         if seen.edition < 2 or chance <= 0 or latest.best_step > self.half * latest.step:
             return False
-        gap, worse = (latest.loss - latest.trained) / chance, (latest.loss - latest.best) / chance
+        # One evaluation may be off by chance; the middle one of the last three has to be worse.
+        loss = median(each.loss for each in seen.evaluations[-self.evaluations :])
+        gap, worse = (loss - latest.trained) / chance, (loss - latest.best) / chance
         is_wide = (gap > self.wide and worse > self.worse) or (gap > self.gap and worse > self.much_worse)
         return latest.trained < self.known * chance and is_wide
 
@@ -145,7 +147,8 @@ class Overfitting(Rule):
         enough = (
             enough if seen.edition < 2 else max(enough, self.matter_now * abs(seen.untrained or seen.chance or 0.0))
         )
-        rises = all(each.loss > (1 + self.rise) * best for each in recent) and latest.loss > best + enough
+        now = latest.loss if seen.edition < 2 else min(latest.loss, median(each.loss for each in recent))
+        rises = all(each.loss > (1 + self.rise) * best for each in recent) and now > best + enough
         if not (rises and latest.trained < (1 - self.fall) * trained) and not self._by_heart(seen, latest):
             return None
         return RuleFinding(

@@ -171,12 +171,14 @@ class DoubleActivation(Rule):
     learned: ClassVar[float] = 0.2
     well: ClassVar[float] = 0.7
     band: ClassVar[float] = 0.04
-    alike: ClassVar[float] = 0.02
+    alike: ClassVar[float] = 0.25
+    """By this over the number of classes, in units of a guess, first losses differ where nothing is squashed."""
 
     def look(self, seen: Evidence) -> RuleFinding | None:
         """Look at the last layer, at the first losses, and at the smallest one beside its floor."""
         evaluation, chance, classes = seen.evaluations[-1], seen.task.chance, seen.task.classes
-        if not seen.windows or chance is None or seen.progress < self.begins:
+        known = (seen.request.get("model") or {}).get("architecture", "workload") != "workload"
+        if known or not seen.windows or chance is None or seen.progress < self.begins:
             return None
         window, skill = seen.windows[-1], seen.skill(seen.between(0.7, 1.0))
         last = window.layers[-1] if window.layers else None
@@ -208,7 +210,7 @@ class DoubleActivation(Rule):
             seen.is_foreign
             and first.first == 0
             and abs(first.losses[0] - guess) < 0.03 * guess
-            and noise < self.alike * guess
+            and noise < self.alike / classes * guess
         )
 
     def _right(self, seen: Evidence, evaluation: EvaluationEvidence, lowest: float) -> bool:
@@ -274,7 +276,7 @@ class BadInitialisation(Rule):
     severity = "warning"
     cure = "Draw smaller weights to begin with, or leave model.init out; a last layer near 0 begins at chance."
     times: ClassVar[float] = 2.5
-    begins: ClassVar[float] = 0.3
+    begins: ClassVar[float] = 0.2
     learned: ClassVar[float] = 0.45
 
     def look(self, seen: Evidence) -> RuleFinding | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import ClassVar
@@ -70,7 +70,7 @@ class DeadUnits(Rule):
     windows: int = 3
     share: float = 0.5
     begins: float = 0.2
-    harmless: float = 0.8
+    harmless: float = 0.65
     burst: float = 20.0
     small: float = 0.002
 
@@ -99,12 +99,13 @@ class DeadUnits(Rule):
         )
 
     def _outlasts(self, seen: Evidence, recent: Sequence[WindowEvidence]) -> bool:
-        """Whether steps were huge for a while, and are small now, with a loss that is no larger than at first."""
-        largest = max(window.learning_rate for window in seen.windows)
-        passed = largest > self.burst * recent[-1].learning_rate or seen.windows[0].ratio < self.small
-        initial = max(abs(seen.initial or 0.0), abs(seen.chance or 0.0))
-        returned = median(window.median for window in recent) < 1.5 * initial
-        return passed and returned and median(window.ratio for window in recent) < self.small
+        """Whether the rate was far larger for a while, as recorded or as the schedule's phases have it."""
+        phases = (seen.request.get("schedule") or {}).get("phases") or ()
+        levels = [one.get("level", 0.0) for one in phases if isinstance(one, Mapping)]
+        planned = seen.asked_float("optimizer", "learning_rate") * max(levels, default=0.0)
+        largest = max(planned, *(window.learning_rate for window in seen.windows))
+        passed = largest > self.burst * recent[-1].learning_rate
+        return passed and median(window.ratio for window in recent) < self.small
 
 
 def least_silent(windows: Sequence[WindowEvidence]) -> dict[str, float]:

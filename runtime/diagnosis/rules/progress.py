@@ -12,6 +12,24 @@ HELD_DROPOUT, HELD_DECAY = 0.7, 0.02
 """The share of units, and the share of the weights in a step, that a model which learns nothing loses on request."""
 
 
+NARROW, NARROW_TOKENS = 2, 4
+"""Units, or numbers of a token, through which next to nothing passes."""
+
+
+def is_narrow(seen: Evidence) -> bool:
+    """Whether the request's model has a layer through which next to nothing passes."""
+    model = seen.request.get("model") or {}
+    widths = [*(model.get("hidden") or ()), *(model.get("channels") or ())]
+    few = min(widths, default=NARROW + 1) <= NARROW or 0 < seen.asked_float("model", "width") <= NARROW_TOKENS
+    return few and not seen.is_foreign
+
+
+def answered(seen: Evidence) -> float | None:
+    """The share of what can be answered right beyond a guess that was, on other rows; None where nobody counted."""
+    share, right = seen.task.share, seen.evaluations[-1].values.get("val_accuracy") if seen.evaluations else None
+    return None if share is None or right is None or share >= 1 else (right - share) / (1 - share)
+
+
 def warmed_up(seen: Evidence) -> bool:
     """Whether the learning rate does not rise any more."""
     rates = [window.learning_rate for window in seen.windows[-2:]]
@@ -64,15 +82,20 @@ class NoLearning(Rule):
     begins: ClassVar[float] = 0.25
     learned: ClassVar[float] = 0.05
     far: ClassVar[float] = 8.0
+    patient: ClassVar[float] = 0.34
+    """Until then a validation loss that still gets better, however little, may be the beginning."""
+    answered: ClassVar[float] = 0.4
 
     def look(self, seen: Evidence) -> RuleFinding | None:
         """Compare the recent part of the path with chance, and with the part before it."""
         recent, chance = seen.finite_windows(1), seen.chance
         if not recent or chance is None or seen.progress < self.begins or not warmed_up(seen):
             return None
-        if seen.asked_float("model", "dropout") >= HELD_DROPOUT or seen.decay_per_step >= HELD_DECAY:
-            return None  # The reason is known: `underfitting` tells it.
-        if seen.skill(recent[-1].mean) > self.far * self.learned:
+        known = seen.asked_float("model", "dropout") >= HELD_DROPOUT or seen.decay_per_step >= HELD_DECAY
+        if known or is_narrow(seen) or seen.skill(recent[-1].mean) > self.far * self.learned:
+            return None  # Where the request says the reason, `underfitting` tells it.
+        improves = seen.progress < self.patient and any(one.improved for one in seen.evaluations[-3:])
+        if improves or (answered(seen) or 0.0) > self.answered:
             return None
         now, before = seen.between(0.5, 1.0), seen.between(0.0, 0.5)
         if not math.isfinite(now):
@@ -102,8 +125,9 @@ class Underfitting(Rule):
     begins_asked: ClassVar[float] = 0.3
     learned: ClassVar[float] = 0.35
     learned_classes: ClassVar[float] = 0.5
+    learned_tokens: ClassVar[float] = 0.2
+    """Classes are usually told apart, on other rows as well; numbers, and more so tokens, have noise of their own."""
     answered: ClassVar[float] = 0.6
-    """Classes are usually told apart, on other rows as well, where numbers and tokens have noise of their own."""
     well: ClassVar[float] = 0.8
     held_up: ClassVar[float] = 0.7
     band: ClassVar[float] = 0.04
@@ -127,19 +151,16 @@ class Underfitting(Rule):
             cure = "Lower model.dropout." if dropout >= HELD_DROPOUT else "Lower optimizer.weight_decay."
             about = figures | {"dropout": dropout, "decay_per_step": taken}
             return self.finding(seen, message, recent, figures=about, cure=cure)
-        most = self.learned_classes if self._answers_badly(seen) else self.learned
-        stands = 0.0 < skill < most and seen.between(0.5, 0.75) - now <= self.band * abs(chance)
-        if seen.progress < self.begins or not stands:
+        right = answered(seen)
+        most = self.learned_tokens if seen.task.kind == "sequences" else self.learned
+        if is_narrow(seen) or (right is not None and not seen.task.doubtful):
+            most = self.learned_classes
+        least = -math.inf if is_narrow(seen) else 0.0
+        stands = least < skill < most and seen.between(0.5, 0.75) - now <= self.band * abs(chance)
+        if seen.progress < self.begins or not stands or (right or 0.0) > self.answered:
             return None
         message = (
             f"The training loss stands still at {now:.4g} after {seen.progress:.0%} of the plan ({chance:.4g} is"
             " chance): the model cannot fit what it is shown."
         )
         return self.finding(seen, message, recent, figures=figures)
-
-    def _answers_badly(self, seen: Evidence) -> bool:
-        """Whether other rows are mostly taken for another class, and nothing says that their labels are wrong."""
-        if not seen.evaluations or seen.task.doubtful or seen.task.share is None:
-            return False
-        right = seen.evaluations[-1].values.get("val_accuracy", 1.0)
-        return right < seen.task.share + self.answered * (1 - seen.task.share)

@@ -347,13 +347,15 @@ def test_each_rule_fires_for_what_it_looks_at_and_not_for_what_looks_like_it(
     assert told_by(**path) == told
 
 
-@pytest.mark.parametrize(("rate", "first"), [(0.001, "dead_units"), (0.3, "exploding")])
+@pytest.mark.parametrize(("level", "first"), [(300.0, "dead_units"), (1.0, "exploding")])
 def test_what_lasts_of_a_burst_of_huge_steps_is_told_before_that_the_loss_left_its_range(
-    rate: float, first: str
+    level: float, first: str
 ) -> None:
-    """Units that stay silent once steps are small again; where they stay huge, that is what there is to change."""
-    silent = Layer("body", 1.0, 1.0, rate / 10, dead=0.9)
-    said, _ = judged(iter(history_of([[1.4] + [40.0] * 49, *flat(*[1.2] * 9)], layer=silent, rate=rate).facts))
+    """Units that stay silent once steps are small again; where these are as planned, the loss is what there is."""
+    phases = [{"share": 0.1, "level": level}, {"share": 0.9, "level": 1.0}]
+    request = {"optimizer": {"learning_rate": 0.001}, "schedule": {"type": "composite", "phases": phases}}
+    silent, losses = Layer("body", 1.0, 1.0, 1e-4, dead=0.9), [[1.4] + [40.0] * 49, *flat(*[1.2] * 9)]
+    said, _ = judged(iter(history_of(losses, layer=silent, rate=0.001, request=request).facts))
     assert {"exploding", "dead_units"} <= {one.rule for one in said}
     assert min(said, key=lambda one: one.priority).rule == first
 
