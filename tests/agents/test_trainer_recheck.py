@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.faults_cases.flipped_live import WORKLOAD
 from bus.memory import MemoryBus
 from contracts.common import ChildEnded
 from contracts.errors import InvalidRequest
@@ -90,11 +91,16 @@ async def flipping(home: Path, *wrong: int) -> tuple[SessionState, list[Event]]:
     """A session of which the processes with these numbers, in the order of their coming, compute step 70 wrongly."""
     file = home.parent / "flipping.py"
     file.write_text(FILE.replace("MARK", str(home.parent / "mark")).replace("WRONG", repr(wrong)))
+    return await ended(home, of_workload(home, file))
+
+
+def of_workload(home: Path, file: Path, **options: Any) -> dict[str, Any]:
+    """The request of a session that rechecks every window of this workload, which the home knows from now on."""
     Home(home).prepare()
     known = Workloads(home)
     known._write(known._added() | {"flipping": inspect_file(str(file))})
-    request = asked(1, model={"architecture": "workload", "workload": "flipping"}, loss={"type": "auto"})
-    return await ended(home, request)
+    model = {"architecture": "workload", "workload": "flipping", "options": options}
+    return asked(1, model=model, loss={"type": "auto"})
 
 
 def only(kind: type[Event], told: list[Event]) -> list[Any]:
@@ -137,6 +143,16 @@ async def test_a_record_that_a_third_process_upholds_stands_and_the_difference_i
     assert checked.upheld
     assert checked.recorded != checked.computed
     assert only(DivergenceFound, told) == []
+
+
+async def test_a_checkpoint_that_is_not_the_state_of_two_processes_ends_the_session(tmp_path: Path) -> None:
+    flip = {"place": "checkpoint", "step": 70, "draw": "0", "mark": str(tmp_path / "mark")}
+    home = tmp_path / "home"
+    state, told = await ended(home, of_workload(home, WORKLOAD, **flip))
+    assert isinstance(state.outcome, TrainingFailed), state.outcome
+    (found,) = only(DivergenceFound, told)
+    assert (found.field, found.first > 70) == ("checkpoint.written.state_root", True)
+    assert not [one for one in only(WindowRechecked, told) if one.fields], "every window was computed alike"
 
 
 def test_what_promises_no_bits_is_not_rechecked_and_a_request_without_is_the_bytes_it_was() -> None:
