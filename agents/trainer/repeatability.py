@@ -35,6 +35,9 @@ from runtime.replay.comparison import INCIDENTAL
 TRIES = 3
 """Children that may die over one repetition before the session fails."""
 
+MOST_ROOTS = 256
+"""Windows that were rechecked last whose state is remembered, for checkpoints that are written meanwhile."""
+
 Verdict = tuple[events.BirthAudited | events.WindowRechecked | events.DivergenceFound | events.TrainingFailed, ...]
 
 
@@ -226,12 +229,14 @@ class RepeatabilityCheck:
             last=told.last,
             recorded=_digest(said),
             computed=_digest(found),
-            fields=fields[: events.MOST_FIELDS],
+            fields=[name[:200] for name in fields[: events.MOST_FIELDS]],
             upheld=upheld,
         )
         divergence: events.DivergenceFound | None = None
         if upheld:
             self._roots[told.segment, told.last] = told.lived.state_root
+            if len(self._roots) > MOST_ROOTS:
+                del self._roots[next(iter(self._roots))]
             training = self._wakeup.now.training
             written = [training.checkpoints.get(id) for id in training.written_at.get((told.segment, told.last)) or ()]
             differences = (self.checkpoint_difference(kept.written) for kept in written if kept)
@@ -241,7 +246,7 @@ class RepeatabilityCheck:
                 segment=told.segment,
                 first=told.first,
                 last=told.last,
-                field=fields[0],
+                field=fields[0][:200],
                 recorded=said.get(fields[0], "nothing")[:200],
                 computed=found.get(fields[0], "nothing")[:200],
             )
