@@ -64,8 +64,8 @@ class Flipping(Workload):
 """
 
 
-def asked(recheck: int, **changes: Any) -> dict[str, Any]:
-    training = {"epochs": 12, "batch_size": 64} | ({"recheck": recheck} if recheck else {})
+def asked(recheck: int, epochs: int = 10, **changes: Any) -> dict[str, Any]:
+    training = {"epochs": epochs, "batch_size": 64} | ({"recheck": recheck} if recheck else {})
     request = small_request(training=training, diagnosis={"mode": "off"}, **changes)
     return read_request(request).resolved()
 
@@ -100,7 +100,7 @@ def of_workload(home: Path, file: Path, **options: Any) -> dict[str, Any]:
     known = Workloads(home)
     known._write(known._added() | {"flipping": inspect_file(str(file))})
     model = {"architecture": "workload", "workload": "flipping", "options": options}
-    return asked(1, model=model, loss={"type": "auto"})
+    return asked(1, epochs=5, model=model, loss={"type": "auto"})
 
 
 def only(kind: type[Event], told: list[Event]) -> list[Any]:
