@@ -4,6 +4,9 @@
                     configurations that were drawn, or of a formula; below zero where a search finds a better one
     regret_30_tpe, regret_30_random    the same of optuna's samplers with their defaults, from the same first trial
     regret_30_lcbench, regret_30_hartmann    ours, by where the problems come from
+    halving_saving  epochs of forty trainings over those that are trained where the better half of them goes on at each
+                    rung; which trials go on is decided by the product's own function
+    halving_loss    points of accuracy by which the best that is left falls short of the best of all forty
     suggestion      seconds in which the 30th trial is chosen: the median, and the slowest (`suggestion_max`)
 
 Each key comes again with `_held` for the instances that were held out (`benchmarks/search_cases/problems.py` says
@@ -28,14 +31,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import optuna
 import torch
 
+from agents.hyperparameter_specialist.halving import decide_rung, rung_score
 from agents.hyperparameter_specialist.jobs.ask import ask
 from agents.hyperparameter_specialist.progress import Past, sampler_of
 from benchmarks.report import parser, report
-from benchmarks.search_cases.problems import Problem, hartmann, lcbench
-from contracts.request.search import Interval
+from benchmarks.search_cases.problems import EPOCHS, Problem, hartmann, lcbench
+from contracts.request.search import Halving, Interval
 from runtime.statistics.resampling import sign_flip
 
-TRIALS = 30
+TRIALS, DRAWN = 30, 40
 Arm = Callable[[Problem, int], list[float]]
 """The values of the trials of one study, in their order."""
 
@@ -46,6 +50,7 @@ def main() -> None:
     asks.add_argument("--lcbench", type=Path, help="the folder of YAHPO's LCBench surrogate")
     asks.add_argument("--peers", action="store_true", help="optuna's Gaussian process as well")
     asks.add_argument("--seeds", type=int, default=1, help="studies of each instance")
+    asks.add_argument("--halving", action="store_true", help="nothing but halving, which takes seconds")
     asks.add_argument("--half", choices=["tuned", "held"], help="only one half of the instances")
     asked = asks.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -59,7 +64,10 @@ def main() -> None:
         problems = [*surrogates[some], *formulas[some]]
         seeds = range(1, 2 if asked.quick else asked.seeds + 1)
         end = "" if half == "tuned" else "_held"
-        figures |= {f"{name}{end}": value for name, value in regrets(problems, seeds, peers=asked.peers).items()}
+        told = halved(problems, range(1, 2 if asked.quick else 5))
+        if not asked.halving:
+            told |= regrets(problems, seeds, peers=asked.peers)
+        figures |= {f"{name}{end}": value for name, value in told.items()}
     report(asked, figures)
 
 
@@ -85,6 +93,25 @@ def regrets(problems: Sequence[Problem], seeds: Sequence[int], *, peers: bool) -
         differences = [mine - other for mine, other in zip(lost[""], lost["_gp"], strict=True)]
         figures["over_gp_p"] = sign_flip(differences)
     return figures
+
+
+def halved(problems: Sequence[Problem], seeds: Sequence[int]) -> dict[str, float]:
+    """What halving saves and loses, over studies of configurations that are spread evenly over the space."""
+    rungs = Halving().rungs(EPOCHS)
+    saved, lost = [], []
+    for problem in problems:
+        for seed in seeds:
+            curves = problem.values(problem.drawn(DRAWN, seed), range(1, EPOCHS + 1))
+            left, trained = tuple(range(DRAWN)), 0
+            for before, rung in zip((0, *rungs), rungs, strict=False):
+                trained += len(left) * (rung - before)
+                at, half = curves[:, rung - 1], curves[:, max(rung // 2, 1) - 1]
+                scores = {one: rung_score(at[one], half[one], minimizes=False) for one in left}
+                left = decide_rung(scores, Halving().factor).kept
+            trained += len(left) * (EPOCHS - rungs[-1])
+            saved.append(DRAWN * EPOCHS / trained)
+            lost.append(float(curves[:, -1].max() - curves[list(left), -1].max()))
+    return {"halving_saving": fmean(saved), "halving_loss": fmean(lost), "halving_n": len(lost)}
 
 
 def ours(problem: Problem, seed: int, seconds: list[float]) -> list[float]:

@@ -45,6 +45,25 @@ class TrialFinished(Event, lane=HYPERPARAMETER_SPECIALIST, wire="trial.finished"
     epochs: int = 0
 
 
+class TrialPaused(Event, lane=HYPERPARAMETER_SPECIALIST, wire="trial.paused"):
+    """A trial waits at a rung, after so many epochs: its value by then, and that of half as many epochs."""
+
+    number: int
+    rung: int
+    epochs: int
+    value: Exact | None = None
+    earlier: Exact | None = None
+
+
+class RungDecided(Event, lane=HYPERPARAMETER_SPECIALIST, wire="rung.decided"):
+    """All trials that are left have come to a rung: which of them go on, the best first, and which do not."""
+
+    rung: int
+    epochs: int
+    kept: list[int]
+    stopped: list[int]
+
+
 class SearchLimited(
     Event,
     lane=HYPERPARAMETER_SPECIALIST,
@@ -105,6 +124,8 @@ class SearchState(KindState):
     trials: tuple[TrialStarted, ...] = ()
     finished: tuple[TrialFinished, ...] = ()
     suggested: LearningRateSuggested | None = None
+    paused: tuple[TrialPaused, ...] = ()
+    rungs: tuple[RungDecided, ...] = ()
     limited: bool = False
     """Whether its time is over."""
 
@@ -125,6 +146,8 @@ SEARCH = Kind(
     folds={
         TrialStarted: lambda s, e, f: having(s, trials=(*s.trials, e)),
         TrialFinished: lambda s, e, f: having(s, finished=(*s.finished, e)),
+        TrialPaused: lambda s, e, f: having(s, paused=(*s.paused, e)),
+        RungDecided: lambda s, e, f: having(s, rungs=(*s.rungs, e)),
         SearchLimited: lambda s, e, f: having(s, limited=True),
         LearningRateSuggested: lambda s, e, f: having(s, suggested=e),
     },

@@ -437,10 +437,12 @@ class JudgementWaived(
     step: int
 
 
-class TrainingPaused(Event, lane=TRAINER, wire="training.paused", says="paused at step {step} ({by})"):
-    """Training waits at a grid step, with its state kept."""
+class TrainingPaused(
+    Event, lane=TRAINER, wire="training.paused", upcasts=[unchanged], says="paused at step {step} ({by})"
+):
+    """Training waits at a grid step, with its state kept. Since version 2 its plan may say so (`training.pauses`)."""
 
-    by: Literal["drain", "person"]
+    by: Literal["drain", "person", "plan"]
     segment: int
     step: int
 

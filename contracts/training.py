@@ -138,6 +138,8 @@ class TrainingState(ExportingState):
     advice: tuple[ResourcesAdvised, ...] = ()
     advice_taken: tuple[AdviceJudged, ...] = ()
     pause: TrainingPaused | None = None
+    paused_by_plan: int = 0
+    """The last step at which its plan paused it; 0 before the first."""
     incidents: tuple[DivergenceFound, ...] = ()
     births: tuple[BirthAudited, ...] = ()
 
@@ -331,7 +333,9 @@ TRAINING = Kind(
         OutcomeJudged: _judged,
         DivergenceFound: lambda s, e, f: having(s, incidents=(*s.incidents, e)),
         BirthAudited: lambda s, e, f: having(s, births=(*s.births, e)),
-        TrainingPaused: lambda s, e, f: having(s, pause=e),
+        TrainingPaused: lambda s, e, f: having(
+            s, pause=e, paused_by_plan=e.step if e.by == "plan" else s.paused_by_plan
+        ),
         TrainingResumed: lambda s, e, f: having(s, pause=None),
         ModelExported: ExportingState.exported,
         ExportRefused: ExportingState.refused,

@@ -23,12 +23,13 @@ from agents.hyperparameter_specialist.progress import (
     base_parameters,
     finished,
     parameters_in,
+    paused,
     sampler_of,
 )
 from contracts import hyperparameter_specialist as events
 from contracts.data_manager import DatasetRejected
 from contracts.errors import InvalidRequest
-from contracts.operator import SessionRequested
+from contracts.operator import ResumeRequested, SessionRequested
 from contracts.request import read_request
 from contracts.request.search import RangeTest, Search, read_search
 from contracts.session import SessionState
@@ -37,8 +38,8 @@ from runtime.home.workloads import Workloads
 from runtime.jobs.job import Job
 from runtime.log.session_log import SessionLog
 from runtime.node.agent import Agent, Say, on
-from runtime.node.agent_context import Wakeup, first_done, why_cancelled
-from runtime.node.child_sessions import ChildSessions
+from runtime.node.agent_context import Wakeup, first_done, why_cancelled, wish_to_cancel
+from runtime.node.child_sessions import TRY_AGAIN, ChildSessions
 from runtime.replay import initial_state
 
 A = TypeVar("A")
@@ -47,6 +48,8 @@ Sayings = (
     events.LearningRateSuggested
     | events.TrialStarted
     | events.TrialFinished
+    | events.TrialPaused
+    | events.RungDecided
     | events.SearchLimited
     | events.SearchCompleted
     | events.SearchCancelled
@@ -110,22 +113,53 @@ class SearchRun(SearchContext):
                     self._trials[started.number] = self.ground.history(started.session)
             watched = [self.own, *(self._trials[number] for number in progress.running)]
             sizes = [history.size for history in watched]
-            ended = [number for number in progress.running if self._trials[number].state.sealed]
+            news = self._news(progress)
             if self.cancelled:
                 await self._cancel(progress)
-            elif ended:
-                await self.say(*(finished(number, self._trials[number].state, self._search.metric) for number in ended))
+            elif news:
+                await self.say(*news)
             elif progress.complete:
                 await self.say(progress.conclusion())
-            elif (left := self._seconds_left()) <= 0 and not progress.limited:
+            elif (left := math.inf if progress.limited else self._seconds_left()) <= 0:
                 await self.say(events.SearchLimited(seconds=self._search.seconds or 0.0))
             elif (number := progress.next_number()) is not None:
                 await self._begin(progress, number)
+            elif (decision := progress.rung_decision()) is not None:
+                await self.say(decision)
             else:
+                left = min(left, TRY_AGAIN) if await self._carry_out(progress) else left
                 until_grown = [log.grown(size) for log, size in zip(watched, sizes, strict=True)]
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(left if math.isfinite(left) and not progress.limited else None):
+                    async with asyncio.timeout(left if left < math.inf else None):
                         await first_done(*until_grown)
+
+    async def _carry_out(self, progress: SearchProgress) -> bool:
+        """Ask for what the rungs have decided: the end of trials that stop, and that others go on, as many at once as
+        may train. Whether anything was asked for."""
+        asked, training = False, 0
+        for number in progress.running:
+            state = self._trials[number].state
+            if number in progress.stopped and state.outcome is None and wish_to_cancel(state) is None:
+                reason = f"trial {number} is not among the better ones at its rung"
+                await self.ground.cancel(self.role, state.id, reason)
+                asked = True
+        for number in (number for decision in progress.decided[-1:] for number in decision.kept):
+            if number not in progress.training or training >= self._search.parallel:
+                continue
+            training += 1
+            state = self._trials[number].state
+            resumes = any(isinstance(wish, ResumeRequested) for _, wish in state.wishes)
+            if state.training.pause is not None and state.training.pause.by == "plan" and not resumes:
+                await self.trials.resume(state.id)
+                asked = True
+        return asked
+
+    def _news(self, progress: SearchProgress) -> list[events.TrialFinished] | list[events.TrialPaused]:
+        """What has become of trials and is not told yet: those that have ended, else those that wait at a rung."""
+        states = {number: self._trials[number].state for number in progress.running}
+        ended = [finished(progress, number, state) for number, state in states.items() if state.sealed]
+        waiting = [paused(progress, number, states[number]) for number in progress.training]
+        return ended or [told for told in waiting if told is not None]
 
     def _seconds_left(self) -> float:
         """Until no further trial may begin, by the time at which the search was requested."""

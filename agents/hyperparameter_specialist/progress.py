@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
+from agents.hyperparameter_specialist.halving import decide_rung, rung_score
 from contracts.data_manager import DatasetRejected
 from contracts.errors import InvalidRequest, ProblemType
-from contracts.hyperparameter_specialist import SearchCompleted, SearchFailed, SearchState, TrialFinished, TrialStarted
+from contracts.hyperparameter_specialist import (
+    RungDecided,
+    SearchCompleted,
+    SearchFailed,
+    SearchState,
+    TrialFinished,
+    TrialPaused,
+    TrialStarted,
+)
 from contracts.request import read_request
 from contracts.request.search import Search, inside, value_at
 from contracts.session import SessionState
@@ -28,7 +38,7 @@ class Past:
     value: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SearchProgress:
     """The trials of one search so far, by number; numbers are given in order from 0."""
 
@@ -37,13 +47,20 @@ class SearchProgress:
     finished: Mapping[int, TrialFinished]
     limited: bool = False
     """Whether its time is over, as its log says."""
+    paused: Mapping[int, Sequence[TrialPaused]] = field(default_factory=dict)
+    """By trial, where it has waited, rung after rung."""
+    decided: Sequence[RungDecided] = ()
 
     @classmethod
     def of(cls, session: SessionState, search: Search) -> SearchProgress:
         """As of one moment of the search's session."""
         state = SearchState.of(session)
         started = {trial.number: trial for trial in state.trials}
-        return cls(search, started, {trial.number: trial for trial in state.finished}, state.limited)
+        finished = {trial.number: trial for trial in state.finished}
+        paused: dict[int, list[TrialPaused]] = {}
+        for pause in state.paused:
+            paused.setdefault(pause.number, []).append(pause)
+        return cls(search, started, finished, state.limited, paused, state.rungs)
 
     @property
     def total(self) -> int:
@@ -56,22 +73,60 @@ class SearchProgress:
         """By number, the trials that were started and have no `trial.finished` yet."""
         return {number: trial for number, trial in self.started.items() if number not in self.finished}
 
+    @cached_property
+    def stopped(self) -> frozenset[int]:
+        """The trials that were left where they were."""
+        return frozenset(number for decision in self.decided for number in decision.stopped)
+
+    def rung(self, number: int) -> int:
+        """The rung that a trial is on its way to: one more than it has been kept at."""
+        return sum(number in decision.kept for decision in self.decided)
+
+    @property
+    def training(self) -> list[int]:
+        """The trials that train or are to: those that run, wait for no decision, and were not stopped."""
+        going = [number for number in self.running if number not in self.stopped]
+        return [number for number in going if len(self.paused.get(number, ())) <= self.rung(number)]
+
+    def rung_decision(self) -> RungDecided | None:
+        """Which trials go on, once all that are left wait at the same rung; those that have ended are compared too."""
+        left = [number for number in self.running if number not in self.stopped]
+        if not left or self.training or self._goes_on():
+            return None
+        less = self.search.minimizes
+        pauses = {number: self.paused[number][-1] for number in left}
+        ended = {number: each.value for number, each in self.finished.items() if number not in self.stopped}
+        scores = {number: rung_score(value, None, minimizes=less) for number, value in ended.items()}
+        scores |= {number: rung_score(at.value, at.earlier, minimizes=less) for number, at in pauses.items()}
+        kept, stopped = decide_rung(scores, self.search.halving.factor if self.search.halving else 1)
+        return RungDecided(
+            rung=len(self.decided),
+            epochs=max(pause.epochs for pause in pauses.values()),
+            kept=[number for number in kept if number in pauses],
+            stopped=[number for number in stopped if number in pauses],
+        )
+
     @property
     def complete(self) -> bool:
         """Whether nothing is left to try, or trying is of no use."""
         return not self.running and not self._goes_on()
 
     def next_number(self) -> int | None:
-        """The trial that may begin now: those `parallel` and more before it have ended."""
+        """The trial that may begin now: those `parallel` and more before it have ended, or wait at the first rung."""
         number = len(self.started)
-        ready = all(earlier in self.finished for earlier in range(number - self.search.parallel + 1))
+        ready = all(self._seen(earlier) is not None for earlier in range(number - self.search.parallel + 1))
         return number if ready and self._goes_on() else None
+
+    def _seen(self, number: int) -> TrialPaused | TrialFinished | None:
+        """What a later trial may know of this one: what it came to at the first rung, or at its end before that."""
+        return self.paused[number][0] if number in self.paused else self.finished.get(number)
 
     def _goes_on(self) -> bool:
         """Whether a further trial is to begin. Of those that have ended only those count that the next one may see, so
         that how many trials there are does not depend on who ends first."""
         number, most = len(self.started), self.search.epochs
-        seen = [self.finished[one] for one in range(number - self.search.parallel + 1) if one in self.finished]
+        window = range(number - self.search.parallel + 1)
+        seen = [known for earlier in window if (known := self._seen(earlier)) is not None]
         spent = most is not None and sum(trial.epochs for trial in seen) >= most
         rejected = any(trial.state == "rejected" for trial in self.finished.values())
         return number < self.total and not (spent or self.limited or rejected)
@@ -84,7 +139,8 @@ class SearchProgress:
             if earlier > number - self.search.parallel:
                 past.append(Past(parameters, "running"))
                 continue
-            value = self.finished[earlier].value
+            known = self._seen(earlier)
+            value = known.value if known is not None else None
             past.append(Past(parameters, "failed") if value is None else Past(parameters, "complete", value))
         return past
 
@@ -129,10 +185,32 @@ def sampler_of(search: Search) -> Literal["gp", "tpe", "random", "grid"]:
     return "gp" if search.trials <= LARGEST_GP and not search.conditional else "tpe"
 
 
-def finished(number: int, trial: SessionState, metric: str) -> TrialFinished:
+def paused(progress: SearchProgress, number: int, trial: SessionState) -> TrialPaused | None:
+    """The event for a trial that waits at the rung that it was on its way to; None while it does not."""
+    training, rung = trial.training, progress.rung(number)
+    if training.claim is None or training.pause is None or training.pause.by != "plan":
+        return None
+    resolved = training.claim.resolved
+    epochs = training.pause.step * resolved["batch"] * resolved["accumulate"] // resolved["rows"]
+    if rung >= len(progress.search.rungs) or epochs < progress.search.rungs[rung]:
+        return None
+
+    def value(until: int) -> float | None:
+        seen = [evaluation for evaluation in training.evaluations if evaluation.epoch <= until]
+        return seen[-1].values.get(progress.search.metric) if seen else None
+
+    after = progress.search.rungs[rung]
+    return TrialPaused(number=number, rung=rung, epochs=after, value=value(after), earlier=value(after // 2))
+
+
+def finished(progress: SearchProgress, number: int, trial: SessionState) -> TrialFinished:
     """The event for a trial whose session has ended: its best finite value of the metric, if it completed."""
-    state = "rejected" if isinstance(trial.outcome, DatasetRejected) else trial.state
-    best = trial.training.best.values.get(metric) if trial.training.best and state == "completed" else None
+    state: str = "rejected" if isinstance(trial.outcome, DatasetRejected) else trial.state
+    if state == "cancelled" and number in progress.stopped:
+        state = "stopped"
+    best = (
+        trial.training.best.values.get(progress.search.metric) if trial.training.best and state == "completed" else None
+    )
     value = best if best is not None and math.isfinite(best) else None
     evaluations = trial.training.evaluations
     epochs = evaluations[-1].epoch if evaluations else 0

@@ -239,6 +239,7 @@ class SessionClaim:
             workloads=workloads,
             repetitions=Repetitions(births, folder, f"birth-{self.epoch}", until),
             memory=self._context.settings.training_memory_bytes or None,
+            paused_by_plan=session.training.paused_by_plan,
         )
 
     async def _state(self, start: Checkpoint | None) -> StateFile | None:

@@ -10,7 +10,7 @@ from contracts.operator import CancelRequested, PauseRequested, ProposalApproved
 from contracts.session import Checkpoint, SessionState
 from runtime.engine.plain_kinds import read_levers
 
-Kind = Literal["cancel", "pause", "drain", "intervene"]
+Kind = Literal["cancel", "pause", "rest", "drain", "intervene"]
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,18 @@ class Decision:
     proposal: InterventionProposed | None = None
 
 
-def next_decision(session: SessionState, *, draining: bool = False) -> Decision | None:
-    """Cancel, then pause, then rewind, stop or change; None when training simply goes on."""
+def next_decision(session: SessionState, *, draining: bool = False, planned: bool = False) -> Decision | None:
+    """Cancel, then pause, then rewind, stop or change; None when training simply goes on.
+
+    `planned` says that it holds where its plan pauses."""
     for id, wish in session.wishes:
         if isinstance(wish, CancelRequested):
             return Decision("cancel", id, wish.reason)
     for id, wish in session.wishes:
         if isinstance(wish, PauseRequested):
             return Decision("pause", id)
+    if planned:
+        return Decision("rest")
     if draining:
         return Decision("drain")
     training = session.training

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from signal import SIGKILL
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from agents.trainer.claim import SessionClaim
 from agents.trainer.decisions import Decision, hopeless_proposals, judged, next_decision, non_finite_weights
@@ -70,6 +70,9 @@ _LOOK_AGAIN = 0.5
 """Seconds between two looks at the free disk space."""
 
 
+_PAUSED_BY: Mapping[str, Literal["person", "plan", "drain"]] = {"pause": "person", "rest": "plan", "drain": "drain"}
+
+
 @dataclass
 class _ChildState:
     """What is known of the child of one attempt: the step it began at, where it holds, what it finished with."""
@@ -80,6 +83,8 @@ class _ChildState:
     ordered_to_hold: bool = False
     give_up_at: float | None = None
     held: int | None = None
+    planned: bool = False
+    """Whether it holds because the plan pauses there."""
     finished: PlanEnd | None = None
     begun: bool = False
     """Whether its model was built and its state restored."""
@@ -110,7 +115,7 @@ class SessionRun:
     # Whether this trainer may train.
 
     async def due(self) -> bool:
-        """Wait until this trainer may train: no other one owns the session, it has a slot, and no person has paused it.
+        """Wait until this trainer may train: no other one owns the session, it has a slot, and it is not paused.
 
         False when the session has ended. Cancels, pauses and resumes are carried out here while it waits.
         """
@@ -129,7 +134,7 @@ class SessionRun:
             ):
                 # The child that should have obeyed the pause died: the next one might hang too, or has to wait.
                 await self.claim.make(events.TrainingPaused(by="person", segment=segment, step=step))
-            elif (paused := self.now.training.pause is not None and self.now.training.pause.by == "person") and (
+            elif (paused := self.now.training.pause is not None and self.now.training.pause.by != "drain") and (
                 ResumeRequested not in wishes
             ):
                 await self._wakeup.history.grown(self._wakeup.history.size)
@@ -357,7 +362,8 @@ class SessionRun:
             for _ in verdicts:
                 await child.order(RepetitionEnd())
             await self._decline_hopeless()
-            decision = next_decision(self.now, draining=self._context.draining.is_set())
+            draining = self._context.draining.is_set()
+            decision = next_decision(self.now, draining=draining, planned=self._state.planned)
             again: bool | None = None
             if decision is None:
                 if self._state.finished and not self._repetitions.pending and not self._naming.pending:
@@ -390,8 +396,8 @@ class SessionRun:
                     self._repetitions.begin(told)
                 case SetupEnd():
                     self._state.begun = True
-                case HoldNotice(step, seconds):
-                    self._state.seconds, self._state.held = seconds, step
+                case HoldNotice(step, seconds, planned):
+                    self._state.seconds, self._state.held, self._state.planned = seconds, step, planned
                 case PlanEnd():
                     self._state.seconds, self._state.finished = told.seconds, told
                 case events.TrainingProfiled():
@@ -433,15 +439,14 @@ class SessionRun:
                 cancelled = events.TrainingCancelled(segment=segment, step=step, reason=decision.reason)
                 await self.claim.say(self._attempt_ended(step), cancelled)
                 return False
-            case "pause" | "drain":
+            case "pause" | "rest" | "drain":
                 await child.order(Leave(keep=True))
                 await self._append(told_of(await inbox.rest()))
                 failpoint("between-drain-and-event")
-                paused = events.TrainingPaused(
-                    by="person" if decision.kind == "pause" else "drain", segment=segment, step=step
-                )
+                by = _PAUSED_BY[decision.kind]
+                paused = events.TrainingPaused(by=by, segment=segment, step=step)
                 await self.claim.say(self._attempt_ended(step), paused)
-                return decision.kind == "pause"
+                return by != "drain"
             case "intervene":
                 return await self._intervene(decision, child, step)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property
+from itertools import count, takewhile
 from math import prod
 from typing import Annotated, Any, Literal
 
@@ -22,10 +23,11 @@ from pydantic import (
 from contracts.errors import InvalidRequest, Problem, ProblemType
 from contracts.request.reading import did_you_mean, parsed, problems_of, put, read_request, shown, with_overrides
 from contracts.request.request import Request
-from contracts.request.section import Name, Real, Section, Whole, refused
+from contracts.request.section import AutoWhole, Name, Real, Section, Whole, refused
 from contracts.request.training import less_is_better
 
-CONTROL = "early_stopping.metric"
+CONTROL, PAUSES = "early_stopping.metric", "training.pauses"
+MOST_RUNGS = 16
 MOST_BRANCHES = 1000
 """Combinations of the values on which others depend that a grid is counted over."""
 
@@ -109,6 +111,24 @@ class Choice(Parameter):
         return self.options[place]
 
 
+class Halving(Section):
+    """Trials pause at rungs, after `first_epochs` epochs and then after `factor` times as many each time, until as many
+    are a training's whole length. Once all of them wait at a rung, one in `factor` goes on from where it is.
+
+    What is compared is the metric's last value and how it changed since half the epochs. `auto` is a thirteenth of
+    the base's epochs.
+    """
+
+    first_epochs: AutoWhole = "auto"
+    factor: Whole = Field(2, ge=2, le=16)
+
+    def rungs(self, epochs: int) -> tuple[int, ...]:
+        """The epochs of each rung below a training of so many."""
+        first = max(1, epochs // 13) if self.first_epochs == "auto" else self.first_epochs
+        powers = takewhile(lambda after: after < epochs, (first * self.factor**rung for rung in count()))
+        return tuple(powers)
+
+
 Domain = Annotated[Interval | Wholes | Choice, Field(discriminator="type")]
 
 
@@ -134,11 +154,13 @@ class Search(Section):
     seed: Whole = Field(0, ge=0, lt=2**31)
     epochs: Whole | None = Field(None, ge=1, le=10**9)
     seconds: Real | None = Field(None, gt=0, le=1e9)
+    halving: Halving | None = None
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_wanted(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
         values: dict[str, object] = write(self)
-        return {name: value for name, value in values.items() if value is not None or name not in ("epochs", "seconds")}
+        later = ("epochs", "seconds", "halving")
+        return {name: value for name, value in values.items() if value is not None or name not in later}
 
     @field_validator("space", mode="before")
     @classmethod
@@ -163,6 +185,11 @@ class Search(Section):
         if self.direction != "auto":
             return self.direction == "minimize"
         return less_is_better(self.metric)
+
+    @cached_property
+    def rungs(self) -> tuple[int, ...]:
+        """After how many epochs trials pause; nowhere without `halving`."""
+        return self.halving.rungs(read_request(self.base).training.epochs) if self.halving else ()
 
     @cached_property
     def order(self) -> tuple[str, ...]:
@@ -236,7 +263,10 @@ class Search(Section):
         """
         given: dict[str, object] = deepcopy({key: value for key, value in self.base.items() if key != "export"})
         given.setdefault("diagnosis", {"auto_fix": False})
-        for path, value in {**parameters, "name": f"{self.name}-{number}"[:120], CONTROL: self.metric}.items():
+        own: dict[str, object] = {"name": f"{self.name}-{number}"[:120], CONTROL: self.metric}
+        if self.rungs:
+            own[PAUSES] = list(self.rungs)
+        for path, value in {**parameters, **own}.items():
             keys = path.split(".")
             place = next((at for at, key in enumerate(keys) if key.isdigit()), 0)
             if place and value_at(given, keys[:place]) is None:
@@ -322,7 +352,7 @@ def _type_of(problem: Problem) -> ProblemType:
     first, _, rest = problem.path.removeprefix("base.").partition(".")
     if first in ("trials", "parallel", "epochs", "seconds") or (first == "training" and rest in _OF_THE_MACHINE):
         return "resource"
-    return "convergence" if first in ("metric", "direction", "early_stopping") else "hyperparameter"
+    return "convergence" if first in ("metric", "direction", "early_stopping", "halving") else "hyperparameter"
 
 
 _OF_THE_MACHINE = ("device", "threads", "world_size")
@@ -337,8 +367,10 @@ def _check(low: float, high: float, *, log: bool) -> None:
 
 def _problems_in_space(search: Search) -> Iterator[Problem]:
     """Values that a trial would be refused for, and what the space and the rest of the search disagree on."""
-    if CONTROL in search.space or "name" in search.space or "request_id" in search.space:
-        yield Problem("space", "name, request_id and early_stopping.metric are set by the search", "Leave them out.")
+    if search.space.keys() & {CONTROL, PAUSES, "name", "request_id"}:
+        message = "name, request_id, early_stopping.metric and training.pauses are set by the search"
+        yield Problem("space", message, "Leave them out.")
+    yield from _problems_of_pauses(search)
     round_about = [path for path in search.space if path not in search.order]
     for path in round_about:
         missing = [of for of in search.space[path].when if of not in search.space]
@@ -360,6 +392,16 @@ def _problems_in_space(search: Search) -> Iterator[Problem]:
         return
     for path in search.order:
         yield from _problems_at(search, path, search.space[path])
+
+
+def _problems_of_pauses(search: Search) -> Iterator[Problem]:
+    if value_at(search.base, PAUSES):
+        yield Problem(f"base.{PAUSES}", "trials pause only where `halving` has them", "Leave it out.")
+    if search.halving and not search.rungs:
+        epochs = read_request(search.base).training.epochs
+        yield Problem("halving.first_epochs", f"a training has {epochs} epochs, so there is no rung", "Choose fewer.")
+    if len(search.rungs) > MOST_RUNGS:
+        yield Problem("halving.factor", f"that makes {len(search.rungs)} rungs", f"Have {MOST_RUNGS} at most.")
 
 
 def _problems_at(search: Search, path: str, domain: Interval | Wholes | Choice) -> Iterator[Problem]:

@@ -42,7 +42,8 @@ class Training(Section):
     `world_size` is how many processes train the session together; this version trains with one. With `profile` the log
     tells where the time of so many steps (and at most 2000 batches) went, by operators of torch; those take longer.
     With `recheck: n` a second process computes every n-th window again while the session trains; 0 means none. A
-    difference that a third process confirms ends the session.
+    difference that a third process confirms ends the session. After each of the epochs in `pauses` training waits, its
+    state kept and its slot given back, until it is resumed.
     """
 
     epochs: Whole = Field(20, ge=1, le=1_000_000)
@@ -56,13 +57,15 @@ class Training(Section):
     recompute: bool = False
     profile: Whole = Field(0, ge=0, le=500)
     recheck: Whole = Field(0, ge=0, le=1_000_000)
+    pauses: tuple[Annotated[Whole, Field(ge=1, le=1_000_000)], ...] = Field((), max_length=64)
     # The genesis does not say what every session has, so that of old and new requests it is the same bytes.
     world_size: Literal[1] = Field(1, exclude=True)
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_wanted(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
         values: dict[str, object] = write(self)
-        return {name: value for name, value in values.items() if value != 0 or name not in ("profile", "recheck")}
+        later = ("profile", "recheck", "pauses")
+        return {name: value for name, value in values.items() if value not in (0, [], ()) or name not in later}
 
     @field_validator("world_size", mode="before")
     @classmethod

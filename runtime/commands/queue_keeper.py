@@ -56,7 +56,7 @@ class Applicant(NamedTuple):
 
     session: str
     wants: bool
-    """Whether it trains or wants to: a person has not paused it."""
+    """Whether it trains or wants to: neither a person nor its plan has paused it."""
     ready: bool
     """Whether it could train at once: its dataset is prepared."""
     begun: bool
@@ -68,7 +68,7 @@ class Applicant(NamedTuple):
         if not state.kind.trains or state.genesis is None or state.outcome is not None:
             return None
         training = state.training
-        paused = training.pause is not None and training.pause.by == "person"
+        paused = training.pause is not None and training.pause.by != "drain"
         resumes = any(isinstance(wish, ResumeRequested) for _, wish in state.wishes)
         return cls(state.id, resumes or not paused, training.dataset is not None, training.claim is not None)
 

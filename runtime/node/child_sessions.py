@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 
+from contracts.errors import SwarmError
 from contracts.ids import session_for
 from runtime.log.archive import known
 from runtime.log.session_log import SessionLog
@@ -49,6 +50,11 @@ class ChildSessions:
             if why := why_cancelled(self._own.state):
                 raise SessionCancelled(why)
             await first_done(*(log.grown(log.size) for log in (self._own, *followed)))
+
+    async def resume(self, session: str) -> None:
+        """Ask for a paused child to go on. The desk may be away, so a carrier looks again whether it does."""
+        with suppress(SwarmError):
+            await self._ground.command(self._role, "resume", {"session": session})
 
     async def cancel(self, reason: str) -> None:
         """Have every child end that has no outcome; returns when each was asked to, or has ended, as the log says.

@@ -337,6 +337,18 @@ def _(event: searches.TrialFinished) -> str:
 
 
 @_said.register
+def _(event: searches.TrialPaused) -> str:
+    value = f": {short(event.value)}" if event.value is not None else ""
+    return f"trial {event.number} waits after {count_of(event.epochs, 'epoch')}{value}"
+
+
+@_said.register
+def _(event: searches.RungDecided) -> str:
+    go_on = f"trials {', '.join(map(str, event.kept))} go on" if event.kept else "no trial goes on"
+    return f"after {count_of(event.epochs, 'epoch')} {go_on}, {len(event.stopped)} stop"
+
+
+@_said.register
 def _(event: searches.SearchCompleted) -> str:
     if event.best_value is None and event.best_parameters:
         return f"range test completed, suggests {in_words(event.best_parameters)}"

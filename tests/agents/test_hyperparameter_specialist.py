@@ -16,17 +16,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.hyperparameter_specialist import curve
+from agents.hyperparameter_specialist.halving import decide_rung, rung_score
 from agents.hyperparameter_specialist.jobs import TrialQuestion, choose_parameters
 from agents.hyperparameter_specialist.jobs.ask import ask
 from agents.hyperparameter_specialist.progress import Past, SearchProgress, base_parameters, sampler_of
 from bus.memory import MemoryBus
 from contracts.errors import InvalidRequest
 from contracts.hyperparameter_specialist import (
+    SEARCH,
+    RungDecided,
     SearchCancelled,
     SearchCompleted,
     SearchFailed,
     SearchState,
     TrialFinished,
+    TrialPaused,
     TrialStarted,
 )
 from contracts.operator import SessionRequested
@@ -218,6 +222,90 @@ async def test_a_gaussian_process_in_a_child_answers_the_same_twice(tmp_path: Pa
         await children.close()
     assert answers[0] == answers[1]
     assert worth(answers[0]) < 4
+
+
+# Halving
+
+
+def test_what_rises_late_goes_on_before_what_has_stopped_and_nothing_before_what_has_no_value() -> None:
+    rising, flat = (rung_score(0.6, earlier, minimizes=False) for earlier in (0.3, 0.6))
+    assert rising < flat < rung_score(math.nan, 0.5, minimizes=False)
+    assert (
+        rung_score(1.0, 2.0, minimizes=True)
+        < rung_score(1.0, None, minimizes=True)
+        < rung_score(None, 1.0, minimizes=True)
+    )
+    scores = {0: 3.0, 1: 1.0, 2: math.inf, 3: 1.0, 4: 2.0}
+    assert decide_rung(scores, 2) == ((1, 3, 4), (0, 2))
+    assert decide_rung({7: 1.0}, 4).kept == (7,)
+
+
+def halved(wanted: Search, chance: random.Random) -> tuple[list[dict[str, Any]], list[RungDecided], dict[int, int]]:
+    """A search whose trials come to their rungs in any order: all trials, the decisions, and each trial's epochs."""
+    epochs, search_state = {}, SearchState()
+    while True:
+        session = SessionState("s", own=search_state)
+        progress = SearchProgress.of(session, wanted)
+        number, training = progress.next_number(), progress.training
+        if progress.complete:
+            return [one.parameters for one in search_state.trials], list(search_state.rungs), epochs
+        if (decision := progress.rung_decision()) is not None:
+            told: Any = decision
+            assert number is None
+        elif number is not None and (not training or chance.random() < 0.5):
+            parameters = ask(wanted, "random", number, progress.before(number))
+            told = TrialStarted(number=number, session=str(number), parameters=parameters)
+        elif stopped := [one for one in progress.running if one in progress.stopped]:
+            told = TrialFinished(number=stopped[0], session="", state="stopped", epochs=epochs[stopped[0]])
+        else:
+            one = chance.choice(training)
+            rung, value = progress.rung(one), worth(search_state.trials[one].parameters)
+            if rung < len(wanted.rungs):
+                epochs[one] = wanted.rungs[rung]
+                told = TrialPaused(number=one, rung=rung, epochs=epochs[one], value=value, earlier=value)
+            else:
+                epochs[one] = 16
+                told = TrialFinished(number=one, session="", state="completed", value=value, epochs=16)
+        fold = SEARCH.folds[type(told)]
+        search_state = fold(search_state, told, None)
+
+
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_halving_decides_the_same_whatever_order_trials_come_to_their_rungs_in(parallel: int) -> None:
+    base = harness.small_request(training={"epochs": 16, "batch_size": 64})
+    wanted = search(base=base, trials=8, parallel=parallel, sampler="random", halving={"first_epochs": 2, "factor": 2})
+    assert wanted.rungs == (2, 4, 8)
+    first = halved(wanted, random.Random(0))
+    assert all(halved(wanted, random.Random(seed)) == first for seed in range(1, 6))
+    trials, decisions, epochs = first
+    assert [(one.epochs, len(one.kept), len(one.stopped)) for one in decisions] == [(2, 4, 4), (4, 2, 2), (8, 1, 1)]
+    assert decisions[-1].kept == [min(range(8), key=lambda number: worth(trials[number]))]
+    assert sorted(epochs.values()) == [2, 2, 2, 2, 4, 4, 8, 16]
+
+
+async def test_halved_trials_freeze_and_thaw_and_a_search_that_dies_between_goes_on(tmp_path: Path) -> None:
+    base = harness.small_request(training={"epochs": 4, "batch_size": 64})
+    raw = searched(base=base, trials=4, parallel=2, sampler="random", halving={"first_epochs": 1})
+    bus = MemoryBus()
+    async with harness.crew(tmp_path, bus=bus) as made:
+        session = await requested(made, raw)
+        await harness.until_said(made, session, "rung.decided")
+    async with harness.crew(tmp_path, bus=bus) as made:
+        ended = await harness.until_ended(made, session)
+        state = SearchState.of(ended)
+        logs = {one.number: made.tail.history(one.session) for one in state.trials}
+    assert isinstance(ended.outcome, SearchCompleted)
+    assert [(one.epochs, len(one.kept), len(one.stopped)) for one in state.rungs] == [(1, 2, 2), (2, 1, 1)]
+    assert sorted((one.state, one.epochs) for one in state.finished) == [
+        ("completed", 4),
+        ("stopped", 1),
+        ("stopped", 1),
+        ("stopped", 2),
+    ]
+    assert ended.outcome.best_number == state.rungs[-1].kept[0]
+    # Every epoch of every trial was trained once.
+    told = [fact.name for log in logs.values() for fact in log.facts]
+    assert (told.count("control.evaluated"), told.count("windows.reproduced")) == (4 + 1 + 1 + 2, 0)
 
 
 # Searching

@@ -187,6 +187,34 @@ async def test_what_a_person_has_paused_waits_for_that_person_also_with_who_take
         assert (names.count("training.claimed"), names.count("training.resumed")) == (2, 1)
 
 
+async def test_a_plan_pauses_after_its_epochs_and_goes_on_to_the_same_bits_also_with_another_crew(
+    tmp_path: Path,
+) -> None:
+    training = {"epochs": 4, "batch_size": 64}
+    digest, seen = await undisturbed(tmp_path / "a", training=training)
+    bus, epochs = MemoryBus(), []
+    for times in (1, 2):
+        async with crew(tmp_path / "b", TRAINING, bus=bus) as made:
+            session = await submitted(made, training=training | {"pauses": [3, 1]})
+            history = made.tail.history(session)
+            async with asyncio.timeout(60):
+                while sum(fact.name == "training.paused" for fact in history.facts) < times:
+                    await history.grown(history.size)
+            pause = history.state.training.pause
+            assert pause is not None
+            assert (pause.by, history.state.training.paused_by_plan) == ("plan", history.state.step)
+            assert session not in (made.tail.queue.slots if made.tail.queue else {})
+            epochs.append(history.state.training.evaluations[-1].epoch)
+            await made.commands.verbs["resume"]({"session": session})
+            if times == 2:
+                state = await until_ended(made, session)
+                names = [fact.name for fact in history.facts]
+    assert epochs == [1, 3]
+    assert isinstance(state.outcome, TrainingCompleted), state.outcome
+    assert (state.outcome.weights_digest, windows(made, session)) == (digest, seen)
+    assert "windows.reproduced" not in names, "it goes on from where it paused"
+
+
 async def cancelled_at_rest(made: SwarmNode, session: str) -> int:
     """Cancel a session that rests, which trains no more; how often it was claimed."""
     await made.commands.verbs["cancel"]({"session": session})

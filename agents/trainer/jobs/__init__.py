@@ -95,6 +95,8 @@ class AttemptTask:
     workloads: Sequence[WorkloadEntry]
     repetitions: Repetitions = field(default_factory=Repetitions)
     memory: int | None = None
+    paused_by_plan: int = 0
+    """The last step at which the plan has paused it: pauses up to there are over."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +108,13 @@ class SetupEnd:
 
 @dataclass(frozen=True)
 class HoldNotice:
-    """The job holds at a grid step; the seconds are those since it began, by what they were spent on."""
+    """The job holds at a grid step, because it was told to or because the plan pauses there.
+
+    The seconds are those since it began, by what they were spent on."""
 
     step: int
     seconds: Mapping[str, float]
+    planned: bool = False
 
 
 @dataclass(frozen=True)

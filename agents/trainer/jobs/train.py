@@ -1,7 +1,8 @@
 """Trains in a forked child: advances the engine from grid step to grid step, tells what happened, obeys at grid steps.
 
 Orders: `Hold` (answered by `HoldNotice` at the next grid step; then `ChangePlan` or `Leave` is awaited). At the end of
-the plan the job holds by itself. What is told of training are events; when they are appended is the trainer's business.
+the plan, and where it pauses, the job holds by itself. What is told of training are events; when they are appended is
+the trainer's business.
 """
 
 from __future__ import annotations
@@ -75,18 +76,24 @@ def _trained(context: TrainingContext, task: AttemptTask) -> int:
         keeper.keep(run, "planned")
     # After a death between the last checkpoint and the completion, only the completion is left to report.
     ended = run.step > 0 and run.finished
+    over = run.plan.epoch_at(max(task.paused_by_plan, run.plan.begins))
+    pauses = [epoch for epoch in sorted(run.plan.request.training.pauses) if epoch > over]
     while True:
-        ended = ended or _advance(context, run, keeper, staging, spent, sealed)
+        # A pause by a person may have come first, at the very step.
+        planned = not ended and _reached(pauses, run)
+        if not planned:
+            ended = ended or _advance(context, run, keeper, staging, spent, sealed)
+            planned = not ended and _reached(pauses, run)
         if ended:
             profile.finish()
             keeper.finish()
             early = run.step < run.plan.last_step
             context.tell(PlanEnd(run.step, early, spent.as_json()))
-        while ended or _is_to_hold(context, run, staging, spent):
-            if not _obey(context, run, keeper, staging, spent):
+        while ended or planned or _is_to_hold(context, run, staging, spent):
+            if not _obey(context, run, keeper, staging, spent, planned=planned):
                 keeper.finish()
                 return run.step
-            ended = False
+            ended = planned = False
 
 
 def _is_to_hold(context: TrainingContext, run: Run, staging: Staging, spent: PhaseSeconds) -> bool:
@@ -131,6 +138,14 @@ def _advance(
     return report.finished
 
 
+def _reached(pauses: list[int], run: Run) -> bool:
+    """Whether the run has come to a pause; those that it has come to are taken off the list."""
+    left = [epoch for epoch in pauses if epoch > run.plan.epoch_at(run.step)]
+    reached = len(left) < len(pauses)
+    pauses[:] = left
+    return reached
+
+
 def _begin(task: AttemptTask) -> Run:
     plan = Plan.from_json(task.plan)
     if (free := resources.free_bytes()) is not None:
@@ -155,10 +170,12 @@ def bisect(task: BisectionTask) -> PoisonedRows:
     return found
 
 
-def _obey(context: TrainingContext, run: Run, keeper: Keeper, staging: Staging, spent: PhaseSeconds) -> bool:
+def _obey(
+    context: TrainingContext, run: Run, keeper: Keeper, staging: Staging, spent: PhaseSeconds, *, planned: bool
+) -> bool:
     """Report that the job holds, wait for an order and obey it; False when the job must leave."""
     keeper.finish()
-    context.tell(HoldNotice(run.step, spent.as_json()))
+    context.tell(HoldNotice(run.step, spent.as_json(), planned))
     while True:
         with spent.on("held"):
             order = context.order(wait=True)
