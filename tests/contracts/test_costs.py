@@ -64,6 +64,7 @@ FREE = {
     "Checkpoints.budget_bytes": "a limit of what is kept",
     "Training.world_size": "it is 1",
     "Training.recheck": "a window in so many is repeated: the more, the less",
+    "Training.pauses": "64 at most; at each a process ends, and another one begins when somebody resumes",
 }
 
 
