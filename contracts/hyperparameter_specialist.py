@@ -27,12 +27,16 @@ class LearningRateSuggested(Event, lane=HYPERPARAMETER_SPECIALIST, wire="learnin
     diverged_at: Exact | None = None
 
 
-class TrialStarted(Event, lane=HYPERPARAMETER_SPECIALIST, wire="trial.started", upcasts=[unchanged]):
-    """A set of parameters is tried as a session of its own."""
+class TrialStarted(Event, lane=HYPERPARAMETER_SPECIALIST, wire="trial.started", upcasts=[unchanged, unchanged]):
+    """A set of parameters is tried as a session of its own.
+
+    Since version 3 it names an earlier trial of the same request, whose session it shares: the same data, model and
+    seed are not trained twice."""
 
     number: int
     session: str
     parameters: dict[str, JsonValue]
+    same_as: int | None = None
 
 
 class TrialFinished(Event, lane=HYPERPARAMETER_SPECIALIST, wire="trial.finished", upcasts=[unchanged]):

@@ -179,6 +179,13 @@ class SearchRun(SearchContext):
                 events.TrialFinished(number=number, session="", state="refused"),
             )
             return
+        if (earlier := progress.same_as(parameters)) is not None and self.trials.begun(f"trial-{number}") is None:
+            session = progress.started[earlier].session
+            await self.say(
+                events.TrialStarted(number=number, session=session, parameters=parameters, same_as=earlier),
+                events.TrialFinished(number=number, session=session, state="repeated"),
+            )
+            return
         session = await self.trials.train(f"trial-{number}", request)
         await self.say(events.TrialStarted(number=number, session=session, parameters=parameters))
 

@@ -22,7 +22,7 @@ from contracts.hyperparameter_specialist import (
     TrialStarted,
 )
 from contracts.request import read_request
-from contracts.request.search import Search, inside, value_at
+from contracts.request.search import Search, inside, same, value_at
 from contracts.session import SessionState
 
 LARGEST_GP = 200
@@ -95,7 +95,8 @@ class SearchProgress:
             return None
         less = self.search.minimizes
         pauses = {number: self.paused[number][-1] for number in left}
-        ended = {number: each.value for number, each in self.finished.items() if number not in self.stopped}
+        over = {number: each for number, each in self.finished.items() if self.started[number].same_as is None}
+        ended = {number: each.value for number, each in over.items() if number not in self.stopped}
         scores = {number: rung_score(value, None, minimizes=less) for number, value in ended.items()}
         scores |= {number: rung_score(at.value, at.earlier, minimizes=less) for number, at in pauses.items()}
         kept, stopped = decide_rung(scores, self.search.halving.factor if self.search.halving else 1)
@@ -118,14 +119,30 @@ class SearchProgress:
         return number if ready and self._goes_on() else None
 
     def _seen(self, number: int) -> TrialPaused | TrialFinished | None:
-        """What a later trial may know of this one: what it came to at the first rung, or at its end before that."""
+        """What a later trial may know of this one: what it came to at the first rung, or at its end before that; of one
+        that repeats another, what that came to."""
+        if (earlier := self.started[number].same_as if number in self.started else None) is not None:
+            number = earlier
         return self.paused[number][0] if number in self.paused else self.finished.get(number)
+
+    def same_as(self, parameters: Mapping[str, object]) -> int | None:
+        """The first trial with these parameters that has a session: a request that differs in nothing but its name."""
+        return next(
+            (
+                trial.number
+                for trial in self.started.values()
+                if trial.session
+                and trial.parameters.keys() == parameters.keys()
+                and all(same(trial.parameters[path], value) for path, value in parameters.items())
+            ),
+            None,
+        )
 
     def _goes_on(self) -> bool:
         """Whether a further trial is to begin. Of those that have ended only those count that the next one may see, so
         that how many trials there are does not depend on who ends first."""
         number, most = len(self.started), self.search.epochs
-        window = range(number - self.search.parallel + 1)
+        window = (one for one in range(number - self.search.parallel + 1) if self.started[one].same_as is None)
         seen = [known for earlier in window if (known := self._seen(earlier)) is not None]
         spent = most is not None and sum(trial.epochs for trial in seen) >= most
         rejected = any(trial.state == "rejected" for trial in self.finished.values())

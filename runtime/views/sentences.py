@@ -328,6 +328,8 @@ def _(event: searches.LearningRateSuggested) -> str:
 
 @_said.register
 def _(event: searches.TrialStarted) -> str:
+    if event.same_as is not None:
+        return f"trial {event.number} is trial {event.same_as} again and is not trained: {in_words(event.parameters)}"
     return f"trial {event.number} is session {event.session}: {in_words(event.parameters)}"
 
 

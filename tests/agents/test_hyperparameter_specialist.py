@@ -467,6 +467,21 @@ async def test_one_failed_trial_does_not_end_a_search(tmp_path: Path) -> None:
     assert ended.state == "completed"
 
 
+async def test_equal_trials_are_trained_once_and_known_by_what_that_came_to(tmp_path: Path) -> None:
+    space = {"model.hidden": [[8], [8], [16], [8]], RATE: [0.01]}
+    async with swarm(tmp_path) as made:
+        ended = await harness.until_ended(made, await requested(made, searched(space=space, sampler="grid")))
+        sessions = [log.state for log in made.tail.histories.values() if log.state.kind.name == "trial"]
+    state = SearchState.of(ended)
+    assert [one.state for one in state.finished] == ["completed", "repeated", "completed", "repeated"]
+    assert [one.same_as for one in state.trials] == [None, 0, None, 0]
+    assert (len(sessions), len({one.session for one in state.trials})) == (2, 2)
+    progress = SearchProgress.of(ended, search(space=space, sampler="grid"))
+    assert [one.value for one in progress.before(4)] == [state.finished[0].value] * 2 + [state.finished[2].value] + [
+        state.finished[0].value
+    ]
+
+
 async def test_values_that_contradict_each_other_are_a_trial_with_nothing_to_show(tmp_path: Path) -> None:
     space = {
         "optimizer.type": {"type": "choice", "options": ["adamw", "sgd"]},
