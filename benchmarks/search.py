@@ -41,6 +41,7 @@ from contracts.request.search import Halving, Interval
 from runtime.statistics.resampling import sign_flip
 
 TRIALS, DRAWN = 30, 40
+FAMILIES = ("_hartmann", "_lcbench")
 Arm = Callable[[Problem, int], list[float]]
 """The values of the trials of one study, in their order."""
 
@@ -81,13 +82,15 @@ def regrets(problems: Sequence[Problem], seeds: Sequence[int], *, peers: bool) -
         arms["_gp"] = lambda *given: of_optuna("gp", *given)
     lost: defaultdict[str, list[float]] = defaultdict(list)
     for problem in problems:
-        family = "_hartmann" if problem.name.startswith("hartmann") else "_lcbench"
+        family = FAMILIES[not problem.name.startswith("hartmann")]
         for seed in seeds:
             for name, arm in arms.items():
                 regret = problem.best - max(arm(problem, seed))
                 lost[name].append(regret)
                 if not name:
                     lost[family].append(regret)
+            told = (f"{name or 'ours'} {values[-1]:.2f}" for name, values in lost.items() if name not in FAMILIES)
+            print(problem.name, seed, *told, file=sys.stderr, flush=True)
     figures = {f"regret_{TRIALS}{name}": fmean(values) for name, values in lost.items()}
     figures |= {f"regret_{TRIALS}_n": len(lost[""]), "suggestion": median(seconds), "suggestion_max": max(seconds)}
     if peers:
