@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import AsyncExitStack
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from runtime.diagnosis.fold import MOST_REWINDS
 from runtime.diagnosis.health import diagnose
 from runtime.home.home import Home
 from runtime.home.workloads import Workloads, inspect_file
+from runtime.host.swarm_node import SwarmNode
 from runtime.jobs import resources
 from tests.agents.test_diagnostician import NAN, SESSION, only
 from tests.agents.test_ladder import SensedLog
@@ -48,12 +50,17 @@ from stigmergy import Workload
 
 
 class Greedy(nn.Linear):
+    def __init__(self):
+        super().__init__(4, 2)
+        self.register_buffer("seen", torch.zeros(()))
+
     def forward(self, x):
+        self.seen += self.training
         killed = Path("EVENTS")
         if killed.name and len(x) > 16:
             killed.write_text(f"oom 9\\noom_kill {int(killed.read_text().split()[-1]) + 1}")
             os.kill(os.getpid(), SIGKILL)
-        held = torch.empty(len(x) * MEGABYTES << 18)
+        held = torch.empty(len(x) * MEGABYTES << 18 if self.seen > LATE else 0)
         return super().forward(x)
 
 
@@ -63,12 +70,12 @@ class Wide(Workload):
         return {"x": x, "y": (x[:, 0] > 0).astype("i8")}
 
     def build(self, o, facts):
-        return Greedy(4, 2)
+        return Greedy()
 
     def loss(self, model, batch):
         return nn.functional.cross_entropy(model(batch["x"]), batch["y"])
 """
-"""A workload of which every row of a batch takes so many megabytes.
+"""A workload of which every row of a batch takes so many megabytes, behind so many batches that were trained on.
 
 With a file of a container's memory events it does instead, beyond 16 rows, what the system does to who takes too much.
 """
@@ -78,10 +85,11 @@ LIMIT = 512 << 20
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is limited by Linux's means")
 
 
-def asked_of_greed(home: Path, megabytes: int, events: str = "", **changes: Any) -> dict[str, Any]:
+def asked_of_greed(home: Path, megabytes: int, events: str = "", late: int = 0, **changes: Any) -> dict[str, Any]:
     """A request for 15 steps of 64 rows of the workload, which is added to the home."""
     file = home.parent / "greedy.py"
-    file.write_text(GREEDY.replace("MEGABYTES", str(megabytes)).replace("EVENTS", events))
+    given = {"MEGABYTES": str(megabytes), "EVENTS": events, "LATE": str(late)}
+    file.write_text(reduce(lambda text, name: text.replace(name, given[name]), given, GREEDY))
     Home(home).prepare()
     known = Workloads(home)
     known._write(known._added() | {"greedy": inspect_file(str(file))})
@@ -117,13 +125,18 @@ async def trained(
         if audited:
             fork = str((await made.commands.verbs["fork"]({"session": session, "step": 5}))["session"])
             assert (await until_ended(made, fork, 90)).weights_digest == ended.weights_digest
-            for each in (session, fork):
-                audit = await made.commands.verbs["audit"]({"session": each, "mode": "full"})
-                outcome = (await until_ended(made, str(audit["session"]), 90)).outcome
-                assert isinstance(outcome, AuditCompleted)
-                assert outcome.verdict == "pass", outcome
-                assert outcome.found.spans_checked == outcome.found.spans_total > 0
+            await passes(made, session)
+            await passes(made, fork)
     return ended, events
+
+
+async def passes(made: SwarmNode, session: str) -> None:
+    """A full audit of the session computes all of it again."""
+    audit = await made.commands.verbs["audit"]({"session": session, "mode": "full"})
+    outcome = (await until_ended(made, str(audit["session"]), 90)).outcome
+    assert isinstance(outcome, AuditCompleted)
+    assert outcome.verdict == "pass", outcome
+    assert outcome.found.spans_checked == outcome.found.spans_total > 0
 
 
 def levers(events: list[Event]) -> list[tuple[int, Any]]:
@@ -169,6 +182,26 @@ async def test_what_no_smaller_part_helps_ends_with_the_number_of_rows_and_the_c
     assert ended.outcome.code == "out-of-memory"
     assert "A step of 8 x 8 rows took too much memory" in ended.outcome.message
     assert f"{MOST_REWINDS} automatic repairs were not enough" in ended.outcome.cure
+
+
+@needs_linux
+async def test_who_wants_to_decide_is_waited_for_without_a_child_and_may_pause_meanwhile(tmp_path: Path) -> None:
+    request = asked_of_greed(tmp_path / "home", 10, late=7, diagnosis={"mode": "propose"})
+    async with crew(tmp_path / "home", BUILT_IN, training_memory_bytes=LIMIT) as made:
+        session = await made.commands.submit(read_request(request).resolved())
+        proposed, verbs = await until_said(made, session, "intervention.proposed"), made.commands.verbs
+        await verbs["pause"]({"session": session})
+        await until_said(made, session, "training.paused")
+        assert not [one for one in made.children.running() if one.purpose == "train"]
+        await verbs["resume"]({"session": session})
+        await verbs["approve"]({"session": session, "proposal": proposed.id})
+        judged = (await until_said(made, session, "outcome.judged")).event
+        await verbs["cancel"]({"session": session})
+        ended = await until_ended(made, session)
+        assert levers([fact.event for fact in made.tail.history(session).facts]) == [(0, 2)]
+    assert isinstance(judged, OutcomeJudged)
+    assert judged.helped
+    assert not ended.training.segment.reproducible
 
 
 class StarvedLog(SensedLog):
