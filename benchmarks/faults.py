@@ -71,7 +71,7 @@ ROOT = Path(__file__).parents[1]
 TABLE, HELD_TABLE = ROOT / "docs" / "faults.json", ROOT / "docs" / "faults-held-2.json"
 SEAL = ROOT / "docs" / "faults-seal.json"
 AT_ONCE = 2
-SEEDS = 3
+SEEDS, SEEDS_QUICK = 3, 2
 LEAST_NOISE, LEAST_FALL = 0.02, 0.05
 """Twins are never taken to be more alike than this, and what falls by less is no fault."""
 
@@ -96,6 +96,8 @@ class Bench:
     turns: asyncio.Semaphore
     datasets: dict[str, asyncio.Future[DatasetPrepared]] = field(default_factory=dict)
     sessions: dict[str, asyncio.Future[dict[str, Any]]] = field(default_factory=dict)
+    seeds: int = SEEDS
+    """How many sessions of a twin, each with a seed of its own, tell its noise."""
     trained: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     """How long each session took when it was held, where that was kept."""
@@ -148,7 +150,7 @@ class Bench:
             found["seconds"] = self.seconds[key] = time.monotonic() - begun
         place.parent.mkdir(parents=True, exist_ok=True)
         fresh = place.with_suffix(f".{random.randrange(10**9)}")
-        fresh.write_bytes(gzip.compress(json.dumps(found).encode(), 3))
+        fresh.write_bytes(gzip.compress(json.dumps(found).encode(), 1))
         fresh.rename(place)
         self.trained += 1
         return found
@@ -266,7 +268,7 @@ class Counted:
 async def twin_of(bench: Bench, twin: Asked, measure: str) -> tuple[float, float]:
     """The mean of a healthy request's measure over several seeds, and its noise: two standard deviations."""
     base = twin.request["reproducibility"]["seed"]
-    seeds = [with_seed(twin, base + 1000 * n) for n in range(SEEDS)]
+    seeds = [with_seed(twin, base + 1000 * n) for n in range(bench.seeds)]
     found = [one[measure] for one in await asyncio.gather(*(bench.held(one) for one in seeds))]
     return statistics.mean(found), max(LEAST_NOISE, 2 * statistics.stdev(found))
 
@@ -392,11 +394,19 @@ def _short(asked: Mapping[str, Any]) -> str:
 
 async def verdicts(bench: Bench, cases: Sequence[Case], numbers: Sequence[int]) -> Verdicts:
     """Hold every session that is needed, and ask the rules."""
-    faulty = await asyncio.gather(*(counted(bench, one) for one in cases))
-    well = await asyncio.gather(*(healthy(bench, one) for one in numbers))
+
+    async def of_case(case: Case) -> tuple[Counted, list[str]] | None:
+        one = await counted(bench, case)
+        return (one, await told(bench, one.asked, one.session)) if one else None
+
+    async def of_healthy(number: int) -> tuple[int, Asked, Mapping[str, Any], list[str]] | None:
+        one = await healthy(bench, number)
+        return (number, *one, await told(bench, *one)) if one else None
+
+    faulty, well = await asyncio.gather(asyncio.gather(*map(of_case, cases)), asyncio.gather(*map(of_healthy, numbers)))
     return Verdicts(
-        [(one, await told(bench, one.asked, one.session)) for one in faulty if one],
-        [(number, *one, await told(bench, *one)) for number, one in zip(numbers, well, strict=True) if one],
+        [one for one in faulty if one],
+        [one for one in well if one],
         [case.id for case, one in zip(cases, faulty, strict=True) if one is None],
         [number for number, one in zip(numbers, well, strict=True) if one is None],
     )
@@ -434,8 +444,11 @@ async def goal_of(bench: Bench, one: Counted) -> Goal:
 async def repairs_of(bench: Bench, one: Counted, *, drawn: bool) -> tuple[Repair, Repair | None]:
     """A fault put right by its ladder, and by chance where remedies are `drawn`."""
     goal = await goal_of(bench, one)
-    ours = await by_ladder(bench, one.asked, goal)
-    return ours, await by_chance(bench, one.asked, one.session, one.case.id, goal) if drawn else None
+    if not drawn:
+        return await by_ladder(bench, one.asked, goal), None
+    chance = by_chance(bench, one.asked, one.session, one.case.id, goal)
+    ours, theirs = await asyncio.gather(by_ladder(bench, one.asked, goal), chance)
+    return ours, theirs
 
 
 def chosen(asked: argparse.Namespace, *, held: bool) -> tuple[list[Case], list[int]]:
@@ -523,6 +536,7 @@ async def main() -> None:
     cases, numbers = chosen(asked, held=asked.held)
     children, begun = Children(), time.monotonic()
     bench = Bench(children, asked.store, code_digest(), rules_digest(), asyncio.Semaphore(asked.at_once))
+    bench.seeds = SEEDS_QUICK if asked.quick else SEEDS
     try:
         found = await verdicts(bench, cases, numbers)
         write_tables(asked, found)
