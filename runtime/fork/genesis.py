@@ -152,9 +152,10 @@ def _refuse_the_end(
 
 
 def _written_out(request: Request, path: str) -> dict[str, object]:
-    """The request with everything at a path: how problems are handled is recorded in its shortest form."""
-    resolved = request.resolved()
-    return resolved | {"diagnosis": dict(request.diagnosis)} if path.startswith("diagnosis.") else resolved
+    """The request with everything at a path: some options are recorded only where they are not the usual ones."""
+    resolved, (name, dot, _) = request.resolved(), path.partition(".")
+    written = resolved.get(name)
+    return resolved | {name: dict(getattr(request, name)) | written} if dot and isinstance(written, dict) else resolved
 
 
 def _at(request: Any, path: str) -> Any:

@@ -153,6 +153,8 @@ def test_what_would_change_state_rows_or_grid_is_refused_with_what_may_change(
         ("schedule.type", "cosine"),
         ("training.epochs", 50),
         ("training.grad_clip", None),
+        ("training.profile", 0),
+        ("training.recheck", 0),
         ("training.ema.decay", 0.99),
         ("early_stopping.metric", "val_accuracy"),
         ("reproducibility.seed", 7),
