@@ -2,8 +2,8 @@
 
 A class gives for each case several candidates, from mild to severe. The bench takes the first whose score on clean
 rows falls below its healthy twin's by more than the twin's noise, so that a case is a fault by its outcome and by
-nobody's opinion. What is held out is fixed here, and was before any rule was made with what was held out before; half
-of the classes are planted otherwise there than in any case that rules were made with.
+nobody's opinion. What is held out is fixed here, and was before any rule was made with what was held out before;
+seven classes are planted otherwise there than in any case that rules were made with.
 """
 
 from __future__ import annotations

@@ -276,7 +276,7 @@ def flat(*levels: float) -> list[list[float]]:
     return [list(level + level * row) for level, row in zip(levels, noise, strict=True)]
 
 
-CODE = {"architecture": "workload"}
+CODE, MLP = {"architecture": "workload"}, {"architecture": "mlp", "hidden": [8]}
 FALLS = (1.38, 1.1, 0.9, 0.7, 0.5, 0.4, 0.35, 0.3, 0.28, 0.26)
 NUMBERS = {"windows": flat(*FALLS), "task": "regression", "request": {"model": CODE}}
 CUT = NUMBERS | {"windows": flat(1.2, *[0.55] * 9), "evaluations": [{"val_loss": 0.6, "val_r2": 0.4}] * 10}
@@ -313,6 +313,25 @@ POOR, RIGHT = {"val_loss": 0.3, "val_accuracy": 0.26}, {"val_loss": 0.3, "val_ac
         (CUT, []),
         ({"windows": ALIKE, "request": {"model": CODE, "training": {"batch_size": 64}}, "evaluations": LATE}, TWICE),
         ({"windows": ALIKE, "evaluations": LATE}, ["no_learning", "underfitting"]),
+        # What the request says of the reason, and what is answered on other rows, speak against `no_learning`.
+        ({"windows": flat(*[1.39] * 10), "request": {"model": MLP}}, ["no_learning"]),
+        ({"windows": flat(*[1.39] * 10), "request": {"model": MLP | {"hidden": [8, 2]}}}, ["underfitting"]),
+        (
+            {
+                "windows": flat(*[1.36] * 10),
+                "request": {"model": MLP},
+                "evaluations": [{"val_loss": 1.3, "val_accuracy": 0.9}] * 10,
+            },
+            [],
+        ),
+        (
+            {
+                "windows": flat(*[1.39] * 10),
+                "request": {"model": MLP},
+                "layer": Layer("body", 1.0, 1.0, 0.05, dead=1.0),
+            },
+            ["exploding", "oscillation", "dead_layer", "dead_units", "no_learning"],
+        ),
         ({"windows": flat(*FALLS), "evaluations": [RIGHT] * 10, "judged_by": 12}, ["noisy_validation"]),
         (
             {
