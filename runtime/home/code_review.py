@@ -70,7 +70,17 @@ _SETTINGS = (
     *("torch.set_num_threads", "torch.use_deterministic_algorithms", "torch.set_default_dtype"),
     *("torch.set_default_device", "torch.set_float32_matmul_precision", "torch.set_flush_denormal"),
 )
-_OTHER_WAYS = ("getattr", "vars", "children", "modules", "named_children", "named_modules", "add_module", "setattr")
+_OTHER_WAYS = (
+    "getattr",
+    "vars",
+    "children",
+    "modules",
+    "named_children",
+    "named_modules",
+    "add_module",
+    "setattr",
+    "register_module",
+)
 
 Told = tuple[str, int, str, Severity | None]
 _Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -57,7 +57,9 @@ class _BatchReview:
         self.plan, self.setup, self.feed, self.watch, self.lines = plan, setup, feed, watch, lines
         self.learner, self.model = setup.learner, setup.model
         self.modules = {module: name for name, module in self.model.named_modules()}
-        self.called: dict[nn.Module, int] = {}
+        self.called: set[nn.Module] = set()
+        self.hidden: dict[nn.Module, int] = {}
+        """Modules that were called without gradients, and the line that switched these off."""
         taken = plan.resolved.batch * plan.resolved.accumulate
         self.rows = setup.sampler.take(0, taken)[: watch.rows]
         file = Path(watch.file)
@@ -140,7 +142,7 @@ class _BatchReview:
                     continue
                 for one in _held(value):
                     loose = isinstance(one, Tensor) and one.requires_grad and one.is_leaf
-                    layer = isinstance(one, nn.Module) and any(True for _ in one.parameters())
+                    layer = isinstance(one, nn.Module) and any(each.requires_grad for each in one.parameters())
                     if (loose or layer) and id(one) not in known:
                         line = self.lines.of(one) if isinstance(one, nn.Module) else self._written(rf"self\.{key}\b")
                         what = f"{name}.{key}".lstrip(".")
@@ -172,6 +174,7 @@ class _BatchReview:
         """One training loss, backward: what gets no gradient, what stays alike, what comes in unscaled."""
         batch = self.setup.feed.batch(self.setup.feed.batches(self.rows, len(self.rows), 0)[0])
         hooks = [module.register_forward_pre_hook(self._enter) for module in self.modules]
+        hooks += [module.register_forward_hook(self._leave, always_call=True) for module in self.modules]
         self.learner.reseed(1)
         try:
             with self._watched(batch, training=True):
@@ -199,7 +202,10 @@ class _BatchReview:
         first = next((one for one in args if isinstance(one, Tensor)), None)
         own = any(True for _ in module.parameters(recurse=False))
         fresh = not any(any(True for _ in one.parameters(recurse=False)) for one in self.called)
-        self.called.setdefault(module, self.watch.line())
+        self.watch.depth += 1
+        if not torch.is_grad_enabled():
+            self.hidden[module] = next((line for line, cut in reversed(self.watch.cuts) if cut is None and line), 0)
+        self.called.add(module)
         if first is None:
             return
         if own and fresh and first.is_floating_point() and not type(module).__name__.startswith(_NORMALISING):
@@ -225,24 +231,19 @@ class _BatchReview:
         for module, names in missing.items():
             own = ", ".join(name.rpartition(".")[2] for name in names[:3])
             what = f"{f'{type(module).__name__} {self.modules[module]}'.strip()} ({own})"
-            if not any(self._called(one) for one in self._above(module)):
+            cut = next((line for line, at in reversed(self.watch.cuts) if line and _reaches(at, module)), 0)
+            if module not in self.called:
                 chosen = self._beside(module)
                 message = f"{what} was not called{' with this batch' if chosen else ''}."
                 self.watch.tell("unused_layer", message, self.lines.of(module), "note" if chosen else None)
-            elif self.watch.cuts:
-                line = next((one for one in reversed(self.watch.cuts) if one), 0)
+            elif cut or module in self.hidden:
+                line = cut or self.hidden[module]
                 self.watch.tell("cut_graph", f"{what} got no gradient: the graph is cut here.", line)
             else:
                 self.watch.tell("no_gradient", f"{what} was called and got no gradient.", self.lines.of(module))
 
-    def _above(self, module: nn.Module) -> list[nn.Module]:
-        """A module, and those around it that read its weights themselves; the whole model only for its own."""
-        around = [one for one in self.modules if one is not self.model and module in set(one.children())]
-        fused = [one for one in around if isinstance(one, nn.MultiheadAttention | nn.TransformerEncoderLayer)]
-        return [module, *fused]
-
-    def _called(self, module: nn.Module) -> bool:
-        return module in self.called
+    def _leave(self, module: nn.Module, args: tuple[Any, ...], answer: object) -> None:
+        self.watch.depth -= 1
 
     def _beside(self, module: nn.Module) -> bool:
         """Whether it is one of several in a list, of which others were called: which ones may depend on the batch."""
@@ -250,7 +251,7 @@ class _BatchReview:
         for one in lists:
             places = list(one.children()) if isinstance(one, nn.ModuleList) else list(one.values())
             if any(module in set(place.modules()) for place in places):
-                return any(self._called(part) for place in places for part in place.modules())
+                return any(part in self.called for place in places for part in place.modules())
         return False
 
     def _alike(self) -> None:
@@ -403,6 +404,19 @@ class _BatchReview:
 def _equal_rows(values: Tensor) -> bool:
     rows = values.reshape(len(values), -1)
     return bool(torch.isclose(rows, rows[:1], rtol=1e-5, atol=1e-7).all())
+
+
+def _reaches(node: object, module: nn.Module) -> bool:
+    """Whether what was computed at a node of the graph depends on parameters of a module's own."""
+    wanted, waiting, seen = {id(one) for one in module.parameters(recurse=False)}, [node], set[object]()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in wanted or id(getattr(node, "variable", None)) in wanted:
+            return True
+        seen.add(node)
+        following = (one for one, _ in getattr(node, "next_functions", ()) if one is not None)
+        waiting += [one for one in following if one not in seen]
+    return False
 
 
 def _held(value: object, depth: int = 3) -> Iterator[object]:

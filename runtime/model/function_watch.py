@@ -45,7 +45,10 @@ class FunctionWatch(TorchFunctionMode):
         self.training = True
         self.batch: Columns = {}
         self.told: dict[Place, tuple[str, Severity | None]] = {}
-        self.cuts: list[int] = []
+        self.depth = 0
+        """How many modules are answering, one within the other; none while the loss is made from their answers."""
+        self.cuts: list[tuple[int, object]] = []
+        """Lines that cut the graph, each with what it was cut off from; None where gradients were switched off."""
         self.suspects: list[tuple[int, str]] = []
         self.losses: dict[object, str] = {}
         self.targets: list[Tensor] = []
@@ -86,11 +89,10 @@ class FunctionWatch(TorchFunctionMode):
         first = args[0] if args else None
         if name == "backward":
             self.tell("own_backward", "backward is called while the loss is computed.")
-        elif self.training and (
-            (name == "_set_grad_enabled" and first is False)
-            or (name in (*_CUTS, "data") and isinstance(first, Tensor) and first.requires_grad)
-        ):
-            self.cuts.append(self.line())
+        elif self.training and name == "_set_grad_enabled" and first is False:
+            self.cuts.append((self.line(), None))
+        elif self.training and name in (*_CUTS, "data") and isinstance(first, Tensor) and first.requires_grad:
+            self.cuts.append((self.line(), first if first.is_leaf else first.grad_fn))
 
     def _loss(self, name: str, args: tuple[Any, ...], given: Mapping[str, Any], answer: Any) -> None:
         """Losses of classes: what logits and logarithms may not be."""
@@ -119,7 +121,11 @@ class FunctionWatch(TorchFunctionMode):
         """Losses of numbers, and differences of answers and targets: shapes that pair up, bounds that do not reach."""
         pair = [*args, *(given[key] for key in ("input", "target") if key in given)][:2]
         whole = name in _NUMBER_LOSSES
-        if not (whole or name in _DIFFERENCES) or len(pair) < 2 or not all(isinstance(one, Tensor) for one in pair):
+        if (
+            not (whole or (name in _DIFFERENCES and not self.depth))
+            or len(pair) < 2
+            or not all(isinstance(one, Tensor) for one in pair)
+        ):
             return
         answers, targets = pair if pair[0].requires_grad else pair[::-1]
         if not answers.requires_grad or targets.requires_grad:

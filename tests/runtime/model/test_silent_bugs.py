@@ -447,6 +447,27 @@ SOUND = {
         ),
         "classes",
     ),
+    "a teacher that is no part of the model": (
+        workload(
+            "return Net()",
+            of('F.mse_loss(model(batch["x"]), model.teacher[0](batch["x"]))'),
+            net(
+                """
+                self.out, self.teacher = nn.Linear(6, 8), []
+                self.teacher.append(Net.frozen())
+                """,
+                "return self.out(x) - torch.tanh(x).sum(1, keepdim=True) - torch.tanh(self.out(10 * x))",
+            )
+            + "\n@staticmethod\ndef frozen():\n    return nn.Linear(6, 8).requires_grad_(False)\n",
+        ),
+        "classes",
+    ),
+    "a bounded part of a sum": (
+        workload(
+            "return Net()", net=net("self.out = nn.Linear(6, 6)", "return (3 * x - torch.sigmoid(self.out(x)))[:, :3]")
+        ),
+        "classes",
+    ),
     "noise while training": (
         workload(
             "return Net()",
@@ -582,6 +603,15 @@ PLANTED: dict[str, tuple[str, str, str]] = {
         workload(
             "return Net()",
             net=net("self.a = nn.Linear(6, 3)\nself.b = nn.Linear(6, 3)  # here", "b = self.b(x)\nreturn self.a(x)"),
+        ),
+        "classes",
+    ),
+    "a head left out beside what is recorded": (
+        "no_gradient",
+        workload(
+            "return Net()",
+            RECORDED,
+            net("self.a = nn.Linear(6, 3)\nself.b = nn.Linear(6, 3)  # here", "b = self.b(x)\nreturn self.a(x)"),
         ),
         "classes",
     ),
@@ -980,6 +1010,22 @@ def test_no_source_takes_more_looks_than_its_length_allows(source: str, monkeypa
     assert review_source(source.encode(), "own.py") == []
     monkeypatch.setattr("runtime.home.code_review.MOST_NODES", 400)
     assert [one.name for one in review_source(source.encode(), "own.py")] == ["not_looked_at"]
+
+
+def test_a_check_that_fails_is_told_and_hides_no_other(rows: dict[str, Dataset], tmp_path: Path):
+    sized = net("self.out = nn.Linear(6, 3)", "return self.out(x.view(16, 6)).relu()")
+    seen = found(
+        workload("return Net()", of('F.cross_entropy(model(batch["x"]), batch["y"])'), sized), rows["classes"], tmp_path
+    )
+    assert {name for name, _ in seen.batch} == {"not_looked_at", "bounded_answers"}
+
+
+def test_no_check_begins_when_no_time_is_left(
+    rows: dict[str, Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("runtime.model.batch_review.MOST_SECONDS", -1.0)
+    source, task = SOUND["mlp"]
+    assert found(source, rows[task], tmp_path).batch == {("not_looked_at", 0): "note"}
 
 
 # ---------------------------------------------------------------- what is there already
