@@ -226,6 +226,26 @@ def test_one_item_of_a_list_that_has_a_default_can_be_searched() -> None:
     assert found.trial(1, {"model.hidden.0": 9})["model"]["hidden"] == [9, *hidden[1:]]
 
 
+def test_trials_that_are_halved_pause_at_rungs_below_their_length_and_nothing_else_pauses_them() -> None:
+    base = BASE | {"training": {"epochs": 52}}
+    found = search(base=base, halving={})
+    assert (found.rungs, search(base=base).rungs) == ((4, 8, 16, 32), ())
+    assert search(base=base, halving={"first_epochs": 2, "factor": 3}).rungs == (2, 6, 18)
+    assert read_request(found.trial(1, {})).training.pauses == found.rungs
+    assert "pauses" not in read_request(search(base=base).trial(1, {})).resolved()["training"]
+    space = {"optimizer.learning_rate": RATE}
+    told = problems({"base": base, "space": space, "halving": {"first_epochs": 52}})
+    assert "so there is no rung" in told["halving.first_epochs"]
+    long = {"training": {"epochs": 10**6}}
+    assert (
+        "20 rungs" in problems({"base": BASE | long, "space": space, "halving": {"first_epochs": 1}})["halving.factor"]
+    )
+    paused = BASE | {"training": {"pauses": [1]}}
+    assert "base.training.pauses" in problems({"base": paused, "space": space})
+    choice = {"type": "choice", "options": [[1]]}
+    assert "space" in problems({"base": base, "space": {"training.pauses": choice}})
+
+
 def test_each_problem_says_what_it_is_about() -> None:
     raw = {"base": BASE, "space": {"model.dropot": RATE}, "trials": 0, "metric": "accuracy", "seconds": -1}
     with pytest.raises(InvalidRequest) as error:

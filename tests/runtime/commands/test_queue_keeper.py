@@ -24,7 +24,7 @@ from contracts.queue import Queue, QueueClosed, QueueOpened, objection, queue_se
 from contracts.request import read_request
 from contracts.roles import DESK, OPERATOR
 from contracts.session import SessionState, advance
-from contracts.trainer import TrainingCancelled, TrainingPaused
+from contracts.trainer import TrainingCancelled, TrainingPaused, TrainingResumed
 from runtime.commands import deployment_keys, queue_keeper
 from runtime.commands.queue_keeper import Applicant, QueueKeeper, decide, reopen
 from runtime.home import settings
@@ -193,6 +193,9 @@ def test_what_a_session_is_to_the_queue_follows_from_its_log() -> None:
     assert Applicant.of(told.now) == Applicant(told.now.id, wants=False, ready=True, begun=True)
     told.say("operator", ResumeRequested(asked_by="test"))
     assert Applicant.of(told.now) == Applicant(told.now.id, wants=True, ready=True, begun=True)
+    told.say("trainer", TrainingResumed(segment=1, step=0))
+    told.say("trainer", TrainingPaused(by="plan", segment=1, step=0))
+    assert Applicant.of(told.now) == Applicant(told.now.id, wants=False, ready=True, begun=True)
     told.say("trainer", TrainingCancelled(segment=1, step=0, reason=""))
     assert Applicant.of(told.now) is None
 
