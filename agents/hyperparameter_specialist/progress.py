@@ -158,7 +158,8 @@ class SearchProgress:
                 continue
             known = self._seen(earlier)
             value = known.value if known is not None else None
-            past.append(Past(parameters, "failed") if value is None else Past(parameters, "complete", value))
+            known_value = value is not None and math.isfinite(value)
+            past.append(Past(parameters, "complete", value) if known_value else Past(parameters, "failed"))
         return past
 
     def best(self) -> TrialFinished | None:

@@ -240,6 +240,15 @@ def test_what_rises_late_goes_on_before_what_has_stopped_and_nothing_before_what
     assert decide_rung({7: 1.0}, 4).kept == (7,)
 
 
+def test_a_trial_that_has_no_finite_value_at_its_first_rung_has_failed_for_those_that_follow() -> None:
+    wanted = search(trials=3, halving={"first_epochs": 1})
+    started = {0: TrialStarted(number=0, session="0", parameters={RATE: 0.1, "model.dropout": 0.0})}
+    waits = {0: [TrialPaused(number=0, rung=0, epochs=1, value=math.nan)]}
+    past = SearchProgress(wanted, started, {}, paused=waits).before(1)
+    assert [one.state for one in past] == ["failed"]
+    assert ask(wanted, "tpe", 1, past)
+
+
 def halved(wanted: Search, chance: random.Random) -> tuple[list[dict[str, Any]], list[RungDecided], dict[int, int]]:
     """A search whose trials come to their rungs in any order: all trials, the decisions, and each trial's epochs."""
     epochs, search_state = {}, SearchState()
