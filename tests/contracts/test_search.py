@@ -200,6 +200,18 @@ def test_a_grid_has_a_parameter_only_where_its_conditions_hold() -> None:
     ]
 
 
+def test_a_grid_is_not_counted_over_very_many_values_on_which_others_depend() -> None:
+    seed = {"type": "int", "low": 0, "high": 5000}
+    rate = {"type": "choice", "options": [0.1, 0.2], "when": {"reproducibility.seed": 1}}
+    space = {"reproducibility.seed": seed, "model.dropout": rate}
+    assert search(space=space).grid_size is None
+    assert "sampler" in problems({"base": BASE, "space": space, "sampler": "grid"})
+    assert search(space={**space, "reproducibility.seed": seed | {"high": 9}}).grid_size == 11
+    early = {"early_stopping.enabled": [True, False], "early_stopping.patience": rate | {"options": [3, 4]}}
+    early["early_stopping.patience"]["when"] = {"early_stopping.enabled": 1}
+    assert "1 is none of its values" in str(problems({"base": BASE, "space": early}))
+
+
 def test_conditions_that_cannot_be_are_named() -> None:
     space = {
         "optimizer.type": ["adamw", "sgd"],
