@@ -226,11 +226,16 @@ class EventsReply(TypedDict):
 
 
 class QueuedLine(TypedDict):
-    """A session that has a slot to train (place 0), or that waits for one, and since when."""
+    """A session that has a slot to train (place 0), or that waits for one: since when, who asked, what it needs."""
 
     session: str
     place: int
     since: str
+    asker: NotRequired[str]
+    memory_bytes: NotRequired[int]
+    devices: NotRequired[int]
+    priority: NotRequired[int]
+    why: NotRequired[Annotated[str, Field(description="Of one that waits: why, in words.")]]
 
 
 class QueueReply(TypedDict):

@@ -174,6 +174,13 @@ def _wished(session: SessionState, event: Event, fact: Fact) -> SessionState:
     return having(session, wishes=(*session.wishes, (fact.id, event)))
 
 
+def _resumed(session: SessionState, event: ResumeRequested, fact: Fact) -> SessionState:
+    """A pause that nobody has carried out, since nobody has begun, is taken back and leaves nothing to carry out."""
+    if session.training.claim is None and any(isinstance(wish, PauseRequested) for _, wish in session.wishes):
+        return having(session, wishes=tuple(one for one in session.wishes if not isinstance(one[1], PauseRequested)))
+    return _wished(session, event, fact)
+
+
 def _handler_failed(session: SessionState, event: HandlerFailed, fact: Fact) -> SessionState:
     if fact.lane.startswith(GUEST):
         return session
@@ -197,7 +204,7 @@ _FOLDS: dict[type[Event], Callable[[SessionState, Any, Fact], SessionState]] = {
     SessionRequested: _requested,
     CancelRequested: _wished,
     PauseRequested: _wished,
-    ResumeRequested: _wished,
+    ResumeRequested: _resumed,
     ExportRequested: lambda s, e, f: having(s, export_wishes=(*s.export_wishes, (f.id, e))),
     RedriveRequested: _redriven,
     HandlerFailed: _handler_failed,

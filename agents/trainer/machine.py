@@ -12,6 +12,7 @@ from typing import Any
 
 from agents.trainer.jobs import MachineProfile, ProfileQuery, measure_profile, resolve_request
 from contracts.errors import SwarmError
+from contracts.queue import NO_NEEDS, Demand, TrainerRoom
 from contracts.session import SessionState
 from runtime.home import allowed
 from runtime.home.workloads import WorkloadEntry
@@ -32,7 +33,8 @@ class MachineProbe:
     def __init__(self, context: AgentContext) -> None:
         self._context = context
         self._identities: dict[ProfileQuery, MachineProfile] = {}
-        self.turns = Turns(context.settings.trainings)
+        room = TrainerRoom(memory_bytes=resources.total_bytes(), devices=resources.devices())
+        self.turns = Turns(context.settings.trainings or default_slots(process.cores(), room), room)
         self._one_at_a_time = asyncio.Lock()
 
     async def warm(self) -> None:
@@ -80,6 +82,9 @@ class MachineProbe:
 _RESERVE = 512 << 20
 """Bytes of memory that must be free before another training child starts beside a running one."""
 
+_PER_DEVICE = 4
+"""Sessions that share an accelerator, unless they say that they need one: a small model leaves most of it idle."""
+
 _LOOK_AGAIN = 1.0
 """Seconds between two looks at the free memory, of which no event tells."""
 
@@ -92,30 +97,55 @@ def place(session: SessionState, requested: int) -> Place:
     return (session.training.claim is None, requested, session.id)
 
 
-class Turns:
-    """The turns of one process: at most `most` sessions train at once; 0 means one per core."""
+def default_slots(cores: int, room: TrainerRoom) -> int:
+    """How many sessions train at once on a machine: one per core, as far as memory and accelerators hold them."""
+    most = cores
+    if room.memory_bytes is not None:
+        most = min(most, room.memory_bytes // _RESERVE)
+    if room.devices:
+        most = min(most, room.devices * _PER_DEVICE)
+    return max(1, most)
 
-    def __init__(self, most: int, *, free: Callable[[], int | None] = resources.free_bytes) -> None:
-        self._most = most or process.cores()
+
+class Turns:
+    """The turns of one process, whose machine has this room: at most `most` sessions train at once."""
+
+    def __init__(
+        self, most: int, room: TrainerRoom | None = None, *, free: Callable[[], int | None] = resources.free_bytes
+    ) -> None:
+        self._most = most
+        self._all = room or TrainerRoom()
         self._free = free
-        self._training: set[str] = set()
+        self._training: dict[str, Demand] = {}
         self._waiting: dict[str, Place] = {}
+        self._needs: dict[str, Demand] = {}
         self._changed = asyncio.Event()
 
     @property
     def room(self) -> TrainingRoom:
         """How many sessions train here at once, and those that train here or wait for this machine."""
-        return TrainingRoom(self._most, (*sorted(self._training), *sorted(self._waiting)))
+        waiting = sorted(session for session in self._waiting if self._needs[session].fits(self._all))
+        return TrainingRoom(self._most, (*sorted(self._training), *waiting), self._all.memory_bytes, self._all.devices)
 
-    def ask(self, session: str, where: Place) -> None:
+    def ask(self, session: str, where: Place, needs: Demand = NO_NEEDS) -> None:
         """Wait for a turn; a session that asks again keeps its place."""
-        self._waiting[session] = where
+        self._waiting[session], self._needs[session] = where, needs
 
     def take(self, session: str) -> bool:
-        """Take a turn if this session is next and there is room; True means that it holds the turn until `leave`."""
+        """Take a turn if this session is next and there is room; True means that it holds the turn until `leave`.
+
+        One that needs more than others have left here is passed over: the queue sees to it that it has its turn.
+        """
         if session in self._training:
             return True
-        first = min(self._waiting, key=self._waiting.__getitem__, default="")
+        all_memory, devices = self._all.memory_bytes, self._all.devices
+        held = sum(needs.memory_bytes for needs in self._training.values())
+        left = TrainerRoom(
+            memory_bytes=None if all_memory is None else max(0, all_memory - held),
+            devices=max(0, devices - sum(needs.devices for needs in self._training.values())),
+        )
+        suiting = [one for one in self._waiting if self._needs[one].fits(left)]
+        first = min(suiting, key=self._waiting.__getitem__, default="")
         if first != session or len(self._training) >= self._most:
             return False
         # The first always starts, as waiting would free nothing.
@@ -123,15 +153,15 @@ class Turns:
         if free is not None and free < _RESERVE:
             return False
         del self._waiting[session]
-        self._training.add(session)
+        self._training[session] = self._needs.pop(session)
         self._tell()
         return True
 
     def leave(self, session: str) -> None:
         """Give back the turn, or wait no more."""
         if session in self._waiting or session in self._training:
-            self._waiting.pop(session, None)
-            self._training.discard(session)
+            for held in (self._waiting, self._needs, self._training):
+                held.pop(session, None)
             self._tell()
 
     async def changed(self) -> None:

@@ -44,6 +44,7 @@ from contracts.data_manager import DatasetPrepared
 from contracts.errors import ChildDied, Fenced, Full, NotVerified, OutOfMemory, SwarmError, UserCodeFailed
 from contracts.event import Event
 from contracts.operator import CancelRequested, PauseRequested, ResumeRequested
+from contracts.queue import NO_NEEDS
 from contracts.request.training import diagnosis_of
 from contracts.session import SessionState
 from runtime.engine.parts.levers import CutBatch
@@ -127,11 +128,11 @@ class SessionRun:
                 await asyncio.sleep(min(1.0, self._context.settings.takeover_after_seconds / 3))
             elif CancelRequested in wishes:
                 await self._cancel()
-            elif (
-                PauseRequested in wishes
-                and self.now.training.claim is not None
-                and (self._deaths or self.now.training.exhausted)
-            ):
+            elif PauseRequested in wishes and self.now.training.claim is None:
+                # Nobody has it, so nobody pauses it: it does not begin before a person lets it.
+                self.rest()
+                await self._wakeup.history.grown(self._wakeup.history.size)
+            elif PauseRequested in wishes and (self._deaths or self.now.training.exhausted):
                 # The child that should have obeyed the pause died: the next one might hang too, or has to wait.
                 await self.claim.make(events.TrainingPaused(by="person", segment=segment, step=step))
             elif (paused := self.now.training.pause is not None and self.now.training.pause.by != "drain") and (
@@ -150,15 +151,15 @@ class SessionRun:
         If not, wait until the queue, the turns or the session have changed.
         """
         history, tail = self._wakeup.history, self._context.tail
-        queue, log = tail.queue, tail.queue_log
+        queue, log, needs = tail.queue, tail.queue_log, NO_NEEDS
         if queue is not None and log is not None:
             slot = queue.slots.get(history.id)
             if slot is None:
                 self.rest()
                 await first_done(log.grown(log.size), history.grown(history.size))
                 return False
-            self.claim.grant = slot.grant
-        self._turns.ask(history.id, place(self.now, history.facts[0].seq))
+            self.claim.grant, needs = slot.grant, slot.needs
+        self._turns.ask(history.id, place(self.now, history.facts[0].seq), needs)
         # After a restart all sessions ask before any is answered.
         await asyncio.sleep(0)
         if not self._context.draining.is_set() and self._turns.take(history.id):

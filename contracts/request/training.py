@@ -35,6 +35,20 @@ class Ema(Section):
     use: bool = True
 
 
+class Needs(Section):
+    """What a session has to itself while it trains: memory of the machine, and accelerators. 0 says nothing of it.
+
+    It waits until a trainer has so much left beside what others said that they need.
+    """
+
+    memory_bytes: Whole = Field(0, ge=0, le=2**50)
+    devices: Whole = Field(0, ge=0, le=1024)
+
+
+MOST_URGENT = 9
+"""The highest priority."""
+
+
 class Training(Section):
     """A step is one update over `batch_size` x `accumulate` rows; `grad_clip: null` leaves gradients as they are.
 
@@ -43,7 +57,8 @@ class Training(Section):
     tells where the time of so many steps (and at most 2000 batches) went, by operators of torch; those take longer.
     With `recheck: n` a second process computes every n-th window again while the session trains; 0 means none. A
     difference that a third process confirms ends the session. After each of the epochs in `pauses` training waits, its
-    state kept and its slot given back, until it is resumed.
+    state kept and its slot given back, until it is resumed. Of sessions that wait for a slot those of a higher
+    `priority` go first; whoever is not the owner of the home may ask for no more than its setting `most_priority`.
     """
 
     epochs: Whole = Field(20, ge=1, le=1_000_000)
@@ -58,14 +73,17 @@ class Training(Section):
     profile: Whole = Field(0, ge=0, le=500)
     recheck: Whole = Field(0, ge=0, le=1_000_000)
     pauses: tuple[Annotated[Whole, Field(ge=1, le=1_000_000)], ...] = Field((), max_length=64)
+    priority: Whole = Field(0, ge=-MOST_URGENT, le=MOST_URGENT)
+    needs: Needs = Needs()
     # The genesis does not say what every session has, so that of old and new requests it is the same bytes.
     world_size: Literal[1] = Field(1, exclude=True)
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_wanted(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
         values: dict[str, object] = write(self)
-        later = ("profile", "recheck", "pauses")
-        return {name: value for name, value in values.items() if value not in (0, [], ()) or name not in later}
+        values["needs"] = {name: needed for name, needed in dict(self.needs).items() if needed}
+        later = ("profile", "recheck", "pauses", "priority", "needs")
+        return {name: value for name, value in values.items() if value or name not in later}
 
     @field_validator("world_size", mode="before")
     @classmethod

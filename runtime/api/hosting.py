@@ -108,6 +108,8 @@ def _start(context: HomeContext) -> _HostStart:
         arguments += ["--data-root", root]
     for role in context.settings.without:
         arguments += ["--without", role]
+    if context.settings.origins.get("trainings") == "option":
+        arguments += ["--slots", str(context.settings.trainings)]
     with open(context.home.host_log, "ab", opener=partial(os.open, mode=0o600)) as log:
         begins = log.tell()
         environment = os.environ | {"PYTHONUNBUFFERED": "1"}

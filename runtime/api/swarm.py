@@ -12,6 +12,7 @@ from contracts.errors import Failed, InvalidInput, NotFound, SwarmError, error_o
 from runtime.commands.client import SwarmClient
 
 if TYPE_CHECKING:
+    from contracts.replies import QueueReply
     from runtime.home.settings import Settings
 
 PATIENCE = 60.0
@@ -158,6 +159,11 @@ class Swarm(SwarmClient):
     async def resume(self, session: str) -> None:
         """Let a paused session go on."""
         await self.command("resume", session=session)
+
+    async def queue(self) -> QueueReply:
+        """Which sessions have one of how many slots, and which wait for one: their places, and why."""
+        told: QueueReply | None = (await self.command("status")).get("queue")
+        return told or {"limit": 0, "slots": [], "length": 0, "waiting": []}
 
     async def approve(self, session: str, proposal: int | str) -> str | None:
         """Let a proposal (its number from 1, or its event) take effect; the session that it begins, if it does."""

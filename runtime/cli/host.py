@@ -23,18 +23,27 @@ if TYPE_CHECKING:
 @click.option("--timeout", type=SECONDS, default=60.0, show_default=True, help="Seconds to wait with --detach.")
 @click.option("--data-root", "roots", metavar="DIR", multiple=True, help="A folder that requests may read from.")
 @click.option("--without", metavar="ROLE", multiple=True, help="An agent that runs elsewhere: swarm agent run ROLE.")
-def up(call: Call, *, detach: bool, timeout: float, roots: tuple[str, ...], without: tuple[str, ...]) -> None:
+@click.option(
+    "--slots",
+    metavar="N",
+    type=click.IntRange(1, 10_000),
+    help="Sessions that train here at once; else as many as cores, memory and devices hold.",
+)
+def up(
+    call: Call, *, detach: bool, timeout: float, roots: tuple[str, ...], without: tuple[str, ...], slots: int | None
+) -> None:
     """Start the swarm of this home: a server, the agents, and whatever was left unfinished.
 
     In the foreground it runs until Ctrl-C (once: in good order; twice: at once).
     """
-    call.configure(data_roots=tuple(str(Path(root).absolute()) for root in roots) or None, without=without or None)
+    data_roots = tuple(str(Path(root).absolute()) for root in roots) or None
+    call.configure(data_roots=data_roots, without=without or None, trainings=slots)
     if detach:
         from runtime.api import hosting
 
         host = call.home.host()
-        if (roots or without) and host is not None and host.alive:
-            call.note("The swarm is up already; --data-root and --without count from its next start.")
+        if (roots or without or slots) and host is not None and host.alive:
+            call.note("The swarm is up already; --data-root, --without and --slots count from its next start.")
         tell_up(call, hosting.ensure(call, timeout))
         return
     host = call.home.host()
@@ -133,13 +142,28 @@ def status_page(status: Json) -> str:
     children = [[str(row["pid"]), row["purpose"], row["session"]] for row in status["children"]]
     blocks = [top, table(("agent", "ready", "lag"), agents) if agents else ""]
     blocks += [table(("child", "purpose", "session"), children) if children else ""]
-    if queue := status.get("queue"):
-        now, lines = datetime.now(UTC), queue["slots"] + queue["waiting"]
-        rows = [[line["session"], str(line["place"] or "trains"), age(line["since"], now)] for line in lines]
-        waiting = count_of(queue["length"], "session waits", "sessions wait")
-        blocks += [f"{len(queue['slots'])} of {count_of(queue['limit'], 'slot')} taken, {waiting}"]
-        blocks += [table(("session", "place", "since"), rows) if rows else ""]
+    blocks += [queue_page(status["queue"])] if status.get("queue") else []
     return "\n\n".join(block for block in blocks if block)
+
+
+@command("queue")
+def queue(call: Call) -> None:
+    """Show which sessions train, and which wait: at which place, and why."""
+    told: Json = call.ask("status").get("queue") or {"limit": 0, "slots": [], "length": 0, "waiting": []}
+    call.result(told, lambda: queue_page(told))
+
+
+def queue_page(queue: Json) -> str:
+    """Who has a slot and who waits for one, as the text that `swarm queue` and `swarm status` print."""
+    now, lines = datetime.now(UTC), queue["slots"] + queue["waiting"]
+    rows = [
+        [line["session"], str(line["place"] or "trains"), line.get("asker", ""), str(line.get("priority", "")),
+         age(line["since"], now), line.get("why", "")]
+        for line in lines
+    ]  # fmt: skip
+    waiting = count_of(queue["length"], "session waits", "sessions wait")
+    top = f"{len(queue['slots'])} of {count_of(queue['limit'], 'slot')} taken, {waiting}"
+    return f"{top}\n\n{table(('session', 'place', 'asker', 'priority', 'since', 'why'), rows)}" if rows else top
 
 
 MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}

@@ -71,6 +71,7 @@ COMMANDS: dict[str, Entry] = {
     "up": Entry("host", SWARM, "Start the swarm of this home."),
     "down": Entry("host", SWARM, "End the swarm of this home; what trains is resumed by the next `up`."),
     "status": Entry("host", SWARM, "Show which processes and agents run."),
+    "queue": Entry("host", SWARM, "Show which sessions train, and which wait: at which place, and why."),
     "doctor": Entry("host", SWARM, "Look for what is wrong here, with the cure for each finding."),
     "agents": Entry("agents", SWARM, "List the agents: what each hears and says, and whether it runs."),
     "keys": Entry("keys", SWARM, "List the keys that sign; give a role a new one; end one."),

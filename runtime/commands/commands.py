@@ -25,15 +25,26 @@ from contracts import commands as asked
 from contracts import operator, replies
 from contracts.diagnostician import InterventionProposed
 from contracts.envelope import Fact
-from contracts.errors import Conflict, Full, InvalidInput, NotFound, Refused, SwarmError
+from contracts.errors import (
+    Conflict,
+    Full,
+    InvalidInput,
+    InvalidRequest,
+    NotFound,
+    Problem,
+    Refused,
+    SwarmError,
+    count_of,
+)
 from contracts.event import Event
 from contracts.fork import Fork
 from contracts.ids import new_uuid, session_for, session_id
 from contracts.keyring import Keyring
 from contracts.kinds import kinds
+from contracts.queue import Demand
 from contracts.request import read_request
 from contracts.request.reading import put, shown
-from contracts.roles import BUILT_IN, DESK, OPERATOR
+from contracts.roles import BUILT_IN, DESK, OPERATOR, TRAINER
 from contracts.signed_command import OWNER, refuse_without, signed_in
 from runtime.commands.askers import THE_OWNER, Asker, Askers
 from runtime.commands.deployment_keys import KeyCommands
@@ -42,6 +53,7 @@ from runtime.diagnosis.health import with_effects
 from runtime.home.workload_file import refuse_unknown_options
 from runtime.home.workloads import Workloads
 from runtime.jobs.failpoints import failpoint
+from runtime.jobs.resources import gib
 from runtime.log import lane_writer, retention, session_log
 from runtime.model.checkpoints import find_checkpoint
 from runtime.views.view import ended, event_line, queue_lines, summary
@@ -191,6 +203,7 @@ class Commands:
         if parent is None:
             refuse_unknown_options(request, Workloads(self.node.home.root))
             self.node.settings.refuse_unknown_labels(request.get("notify"))
+        await self._refuse_in_queue(request, asked_by, parent)
         folders = [folder] if folder else await self._inherited(parent, request)
         if folders:
             self.node.home.open_to(session, folders)
@@ -211,6 +224,38 @@ class Commands:
             await self._is_begun(session, request, request_id, fork)
         failpoint("between-genesis-and-reply")
         return session
+
+    async def _refuse_in_queue(self, request: Mapping[str, Any], asked_by: str, parent: str | None) -> None:
+        """Raise `InvalidRequest` about a priority that is not this asker's, or needs that no trainer here can meet.
+
+        A search is judged by the request of its trials; a trial is judged as its search's requester.
+        """
+        place = "base.training" if "base" in request else "training"
+        training: Mapping[str, Any] = (request.get("base") or request).get("training") or {}
+        priority, most = training.get("priority", 0), self.node.settings.most_priority
+        rooms = [one.room.machine for one in self.node.presence.roster() if one.role == TRAINER and one.room.slots]
+        if asked_by in BUILT_IN:
+            rooms = []  # what a child of a session needs was judged with its parent, and waits like any other
+        while asked_by in BUILT_IN and parent is not None:
+            genesis = (await self.history(parent)).state.genesis
+            asked_by, parent = (genesis.asked_by, genesis.parent) if genesis is not None else ("", None)
+        problems = list[Problem]()
+        if priority > most and asked_by not in (OWNER, DESK):
+            message = f"{asked_by} may ask for a priority of {most} at most, and this is {priority}"
+            cure = f"Ask for {most} or less; the owner of the home sets `most_priority`."
+            problems.append(Problem(f"{place}.priority", message, cure))
+        needs = Demand(**training.get("needs", {}))
+        # With nobody there yet it waits for who comes.
+        if rooms and any(needs) and not any(map(needs.fits, rooms)):
+            memory, devices = max(room.memory_bytes or 0 for room in rooms), max(room.devices for room in rooms)
+            message = (
+                f"{gib(needs.memory_bytes)} of memory and {count_of(needs.devices, 'device')} are needed, and no "
+                f"trainer that is there has more than {gib(memory)} and {devices}"
+            )
+            cure = "Ask for less, or start a trainer on a larger machine first: swarm agent run trainer."
+            problems.append(Problem(f"{place}.needs", message, cure))
+        if problems:
+            raise InvalidRequest(problems)
 
     async def _is_begun(
         self, session: str, request: Mapping[str, Any], request_id: str | None, fork: Fork | None
@@ -302,7 +347,11 @@ class Commands:
 
     async def _resume(self, wish: asked.ResumeCommand, by: Asker) -> replies.WishReply:
         history = await self.history(wish.session)
-        if history.state.training.pause is None and history.state.outcome is None:
+        state = history.state
+        waits = state.training.claim is None and any(
+            isinstance(one, operator.PauseRequested) for _, one in state.wishes
+        )
+        if state.training.pause is None and not waits and state.outcome is None:
             raise Refused(f"{history.id} is not paused.", cure=f"See its state: swarm show {history.id}")
         return await self._wish(wish.session, operator.ResumeRequested(asked_by=by.name, signed=by.kept()), by)
 

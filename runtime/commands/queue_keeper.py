@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 
 from contracts.envelope import Fact
 from contracts.errors import Conflict, Refused, SwarmError
 from contracts.event import Event
-from contracts.operator import ResumeRequested
+from contracts.operator import PauseRequested, ResumeRequested
 from contracts.queue import (
+    NO_NEEDS,
+    Demand,
     Queue,
     QueueClosed,
     QueueLimited,
@@ -30,10 +32,12 @@ from contracts.queue import (
     SessionReturned,
     SessionWithdrawn,
     Slot,
+    TrainerRoom,
 )
-from contracts.roles import DESK, OPERATOR, TRAINER
+from contracts.roles import BUILT_IN, DESK, OPERATOR, TRAINER
 from contracts.session import SessionState
 from runtime.log.lane_writer import Provenance
+from runtime.log.session_log import SessionLog
 from runtime.node.node import Node
 from runtime.node.presence import BEAT, PRESENT, InstancePresence
 
@@ -56,10 +60,13 @@ class Applicant(NamedTuple):
 
     session: str
     wants: bool
-    """Whether it trains or wants to: neither a person nor its plan has paused it."""
+    """Whether it trains or wants to: neither its plan nor a person has paused it, before it began or since."""
     ready: bool
     """Whether it could train at once: its dataset is prepared."""
     begun: bool
+    asker: str = ""
+    priority: int = 0
+    needs: Demand = NO_NEEDS
 
     @classmethod
     def of(cls, state: SessionState) -> Applicant | None:
@@ -69,16 +76,43 @@ class Applicant(NamedTuple):
             return None
         training = state.training
         paused = training.pause is not None and training.pause.by != "drain"
-        resumes = any(isinstance(wish, ResumeRequested) for _, wish in state.wishes)
-        return cls(state.id, resumes or not paused, training.dataset is not None, training.claim is not None)
+        wishes, options = {type(wish) for _, wish in state.wishes}, state.request.get("training", {})
+        held = PauseRequested in wishes and training.claim is None
+        return cls(
+            state.id,
+            wants=not held and (ResumeRequested in wishes or not paused),
+            ready=training.dataset is not None,
+            begun=training.claim is not None,
+            priority=options.get("priority", 0),
+            needs=Demand(**options.get("needs", {})),
+        )
+
+    def queued(self, **instead: Any) -> SessionQueued:
+        """The event by which it waits."""
+        own = {"asker": self.asker, "priority": self.priority, **self.needs._asdict()}
+        return SessionQueued(**{"session": self.session, "begun": self.begun, **own, **instead})
 
 
-def decide(queue: Queue, applicants: Sequence[Applicant], limit: int, idle: Collection[str] = ()) -> list[Event]:
+def requester(state: SessionState, histories: Mapping[str, SessionLog]) -> str:
+    """Who asked for a session; for a session that a built-in role asked for, who asked for its parent."""
+    genesis = state.genesis
+    while genesis is not None and genesis.asked_by in BUILT_IN and (genesis.parent or "") in histories:
+        genesis = histories[genesis.parent or ""].state.genesis
+    return genesis.asked_by if genesis is not None else ""
+
+
+def decide(
+    queue: Queue,
+    applicants: Sequence[Applicant],
+    limit: int,
+    idle: Collection[str] = (),
+    rooms: tuple[TrainerRoom, ...] = (),
+) -> list[Event]:
     """What is to be said in an open queue, given the open sessions in the order of their requests. Pure.
 
     Sessions that have ended or are paused leave. New ones are queued when they are requested and granted a slot once
-    they are ready, the first that waits first. A slot that is `idle` goes to the next that waits, and its session to
-    the end.
+    they are ready, the first that waits first, as far as a trainer has the room that it needs. A slot that is `idle`
+    goes to the next that waits, and its session to the end.
     """
     said: list[Event] = []
 
@@ -92,40 +126,52 @@ def decide(queue: Queue, applicants: Sequence[Applicant], limit: int, idle: Coll
     for session in gone:
         leaves = SessionReturned if session in queue.slots else SessionWithdrawn
         say(leaves(session=session, reason="paused" if session in known else "ended"))
-    if queue.limit != limit:
-        say(QueueLimited(limit=limit))
+    if (queue.limit, queue.rooms) != (limit, rooms):
+        say(QueueLimited(limit=limit, rooms=rooms))
     inside = queue.slots.keys() | queue.queued.keys()
     for applicant in applicants:
         if applicant.wants and applicant.session not in inside:
-            say(SessionQueued(session=applicant.session, begun=applicant.begun))
-    ready = [session for session in queue.waiting if known[session].ready]
-    granted = ready[: max(0, limit - len(queue.slots))]
-    for session in granted:
-        say(SessionGranted(session=session))
-    left = [session for session in queue.slots if session in idle and session not in granted]
-    for session, following in zip(left, ready[len(granted) :], strict=False):
-        say(SessionReturned(session=session, reason="idle"))
-        if len(queue.slots) < limit:
-            say(SessionGranted(session=following))
-        say(SessionQueued(session=session))
+            say(applicant.queued())
+    ready = {session for session in queue.queued if known[session].ready}
+    granted = set[str]()
+    while following := queue.next(ready):
+        say(SessionGranted(session=following))
+        granted.add(following)
+    for session in [one for one in queue.slots if one in idle and one not in granted]:
+        returned = SessionReturned(session=session, reason="idle")
+        following = queue.after(returned).next(ready)
+        if following or (len(queue.slots) > limit and ready & queue.queued.keys()):
+            say(returned)
+            if following:
+                say(SessionGranted(session=following))
+            say(known[session].queued(begun=False))
     return said
 
 
-def reopen(keyring: str, before: Queue, applicants: Sequence[Applicant], limit: int) -> list[Event]:
+def reopen(
+    keyring: str,
+    before: Queue,
+    applicants: Sequence[Applicant],
+    limit: int,
+    rooms: tuple[TrainerRoom, ...] = (),
+) -> list[Event]:
     """The first words of a log of the queue, given how the one before ended. Pure.
 
     Who had a slot has it again, whatever the limit is from now on, for its trainer goes on meanwhile; nobody else gets
-    it, and who waited keeps its place.
+    it, and who waited keeps its place. Among requesters the order stays in which they were granted slots last.
     """
-    wants = {applicant.session: applicant.begun for applicant in applicants if applicant.wants}
-    holders = [session for session in before.slots if session in wants]
-    said: list[Event] = [QueueOpened(keyring=keyring)]
+    wanting = {applicant.session: applicant for applicant in applicants if applicant.wants}
+    holders = [wanting[session] for session in before.slots if session in wanting]
+    waiting = [entry for session, entry in before.queued.items() if session in wanting]
+    there = {one.asker for one in holders} | {entry.asker for entry in waiting}
+    askers = sorted(there & before.turns.keys(), key=before.turns.__getitem__)
+    said: list[Event] = [QueueOpened(keyring=keyring, askers=tuple(askers))]
     if most := max(limit, len(holders)):
-        said.append(QueueLimited(limit=most))
-    for session in holders:
-        said += [SessionQueued(session=session, begun=wants[session]), SessionGranted(session=session)]
-    waiting = (entry for session, entry in before.queued.items() if session in wants)
-    return said + [SessionQueued(session=entry.session, begun=entry.begun) for entry in waiting]
+        said.append(QueueLimited(limit=most, rooms=rooms))
+    for holder in sorted(holders, key=lambda one: before.turns.get(one.asker, 0)):
+        said += [holder.queued(), SessionGranted(session=holder.session)]
+    again = (wanting[entry.session].queued(begun=entry.begun, overtaken=entry.overtaken) for entry in waiting)
+    return [*said, *again]
 
 
 class QueueKeeper:
@@ -189,24 +235,32 @@ class QueueKeeper:
             if before is None:  # in a home without a queue so far, what is trained has a slot
                 trained = [one.session for one in applicants if one.begun and one.session in in_hand]
                 before = Queue(slots={session: Slot(session, "", "") for session in trained})
-            limit = self._limit(before)
-            opening = reopen(tail.admission.keyring().head, before, applicants, limit)
+            limit, rooms = self._offered(before)
+            opening = reopen(tail.admission.keyring().head, before, applicants, limit, rooms)
             queue = reduce(Queue.after, opening, queue)
         else:
-            limit = self._limit(queue)
-        return [*opening, *decide(queue, applicants, limit, self._idle(queue, in_hand))][:_LARGEST]
+            limit, rooms = self._offered(queue)
+        return [*opening, *decide(queue, applicants, limit, self._idle(queue, in_hand), rooms)][:_LARGEST]
 
     def _trainers(self) -> list[InstancePresence]:
         return [one for one in self._node.presence.roster() if one.role == TRAINER and one.seconds < PRESENT]
 
-    def _limit(self, queue: Queue) -> int:
-        """How many sessions the trainers that are there train at once; for a while a silent one is still counted."""
-        slots, now = sum(one.room.slots for one in self._trainers()), time.monotonic()
+    def _offered(self, queue: Queue) -> tuple[int, tuple[TrainerRoom, ...]]:
+        """How many sessions the trainers that are there train at once, and what room each has.
+
+        For a while a silent one is still counted.
+        """
+        trainers, now = [one.room for one in self._trainers() if one.room.slots], time.monotonic()
+        slots = sum(room.slots for room in trainers)
         if slots >= queue.limit:
             self._low_since = None
-            return slots
-        self._low_since = now if self._low_since is None else self._low_since
-        return slots if now - self._low_since >= PRESENT else queue.limit
+        else:
+            self._low_since = now if self._low_since is None else self._low_since
+            if now - self._low_since < PRESENT:
+                return queue.limit, queue.rooms
+        # In an order of their own, so that two hosts say the same of the same trainers.
+        rooms = sorted((room.machine for room in trainers), key=lambda room: (room.memory_bytes or 0, room.devices))
+        return slots, tuple(rooms)
 
     def _idle(self, queue: Queue, in_hand: Collection[str]) -> set[str]:
         """Sessions whose slot no trainer has had in hand for so long."""
@@ -223,6 +277,8 @@ class QueueKeeper:
     def _look_at(self, state: SessionState) -> None:
         """Take in what a session is to the queue by now."""
         applicant = Applicant.of(state)
+        if applicant is not None:
+            applicant = applicant._replace(asker=requester(state, self._node.tail.histories))
         if applicant != self._applicants.get(state.id):
             self._news.set()
             if applicant is None:

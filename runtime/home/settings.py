@@ -139,7 +139,10 @@ class Settings:
     guest_events_per_second: float = _from(1, 100.0)
     takeover_after_seconds: float = _from(0, 15.0)
     trainings: int = _from(0, 0)
-    """How many sessions the trainer here trains at once, and so adds to the slots of the queue; 0 for one per core."""
+    """How many sessions the trainer here trains at once, and so adds to the slots of the queue; 0 for as many as its
+    cores, memory and devices hold."""
+    most_priority: int = _from(0, 0)
+    """The highest `training.priority` that anybody but the owner may ask for."""
     training_memory_bytes: int = _from(0, 0)
     """What a training on the processor may take beside what its process begins with; 0 for no limit of its own."""
     stall_after_seconds: float = _from(1, 60.0)

@@ -3,6 +3,7 @@
 Linux alone tells of memory.
 """
 
+import os
 import resource
 import shutil
 import threading
@@ -23,6 +24,18 @@ def free_bytes() -> int | None:
         return None
     used, total = within_limit(*counted(Path("/proc/meminfo").read_bytes()))
     return total - used
+
+
+def total_bytes() -> int | None:
+    """All memory of this machine or container; None where the system does not say."""
+    return within_limit(*counted(Path("/proc/meminfo").read_bytes()))[1] if LINUX else None
+
+
+def devices() -> int:
+    """How many accelerators this process may use; asks no driver, which would take memory of each."""
+    if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return len([one for one in named.split(",") if one.strip() not in ("", "-1")])
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import orjson
 from bus import subjects
 from bus.port import Wire
 from contracts.errors import Refused, Unreachable
+from contracts.queue import TrainerRoom
 
 BEAT = 5.0
 """Seconds between two heartbeats."""
@@ -29,15 +30,25 @@ _PASSED = 1000
 
 
 class TrainingRoom(NamedTuple):
-    """How many sessions an instance trains at once, and which ones it has in hand: those it trains or is about to."""
+    """How many sessions an instance trains at once, and which ones it has in hand: those it trains or is about to.
+
+    `memory_bytes` (None where nobody says) and `devices` are all that its machine has for them.
+    """
 
     slots: int = 0
     sessions: tuple[str, ...] = ()
+    memory_bytes: int | None = None
+    devices: int = 0
+
+    @property
+    def machine(self) -> TrainerRoom:
+        """All that its machine has for those whom it trains."""
+        return TrainerRoom(memory_bytes=self.memory_bytes, devices=self.devices)
 
 
 NO_ROOM = TrainingRoom()
-_MOST_SLOTS, _MOST_IN_HAND = 10_000, 1000
-"""What is believed of one instance: more slots are none, and more sessions are cut off."""
+_MOST_SLOTS, _MOST_IN_HAND, _MOST_MEMORY, _MOST_DEVICES = 10_000, 1000, 1 << 50, 1024
+"""What is believed of one instance: more slots are none, more sessions are cut off, more memory is not known."""
 
 
 class InstancePresence(NamedTuple):
@@ -184,7 +195,7 @@ class Presence:
         if "slots" in said and not role.startswith(subjects.GUEST):
             room = _room_of(said)
         instances[instance] = _Sign(time.monotonic(), store[:64] if isinstance(store, str) else "", room)
-        if room.slots != (before.room.slots if before else 0):
+        if room._replace(sessions=()) != (before.room if before else NO_ROOM)._replace(sessions=()):
             self._tell()
         if len(instances) > (_GUEST_INSTANCES if role.startswith(subjects.GUEST) else _INSTANCES):
             del instances[next(iter(instances))]
@@ -195,6 +206,12 @@ class Presence:
 def _room_of(said: Mapping[str, Any]) -> TrainingRoom:
     """The room that a heartbeat tells of; none where that cannot be."""
     slots, sessions = said.get("slots"), said.get("sessions")
+    memory, devices = said.get("memory_bytes"), said.get("devices", 0)
     if not isinstance(slots, int) or not isinstance(sessions, list) or not 0 < slots <= _MOST_SLOTS:
         return NO_ROOM
-    return TrainingRoom(slots, tuple(one[:64] for one in sessions[:_MOST_IN_HAND] if isinstance(one, str)))
+    return TrainingRoom(
+        slots,
+        tuple(one[:64] for one in sessions[:_MOST_IN_HAND] if isinstance(one, str)),
+        memory if type(memory) is int and 0 <= memory <= _MOST_MEMORY else None,
+        devices if type(devices) is int and 0 <= devices <= _MOST_DEVICES else 0,
+    )

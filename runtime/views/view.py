@@ -16,16 +16,18 @@ from contracts import replies
 from contracts.common import HandlerFailed
 from contracts.data_manager import DatasetRejected
 from contracts.envelope import Fact
+from contracts.errors import count_of
 from contracts.event import Event, Unknown, events
 from contracts.exporter import EXPORT, ExportingState, ExportRefused
 from contracts.hyperparameter_specialist import SearchCancelled, SearchCompleted, SearchState
 from contracts.keyring import KeyRevoked, Keyring, KeyRotated, advance
 from contracts.kind import owed
-from contracts.queue import Queue
+from contracts.operator import PauseRequested
+from contracts.queue import Queue, QueuedSession, Slot
 from contracts.resource_monitor import AdviceJudged, ResourcesAdvised
 from contracts.session import ENDED, SessionState
 from contracts.trainer import AuditCompleted, TrainingFailed
-from runtime.views.formatting import finite, in_words
+from runtime.views.formatting import finite, in_words, size
 
 
 class SessionMoment(replies.SessionReply):
@@ -73,15 +75,48 @@ def summary(session: SessionState, blobs: Path | None = None, queue: Queue | Non
 
 
 def waits(session: SessionState, queue: Queue | None = None) -> str:
-    """What a prepared session waits for while it does not train yet; empty for any other."""
-    if session.training.dataset is None or session.outcome is not None:
+    """What a session waits for while it does not train yet: its place and why; empty for any other."""
+    if session.outcome is not None:
+        return ""
+    if session.training.claim is None and any(isinstance(wish, PauseRequested) for _, wish in session.wishes):
+        return f"for a person, who paused it before it began (swarm resume {session.id})"
+    if session.training.dataset is None:
         return ""
     if queue is not None and (place := queue.place(session.id)):
-        at_once = f"{queue.limit} train at once (setting `trainings`)" if queue.limit else "no trainer is there"
-        return f"for its turn to train: place {place} of {len(queue.queued)} in the queue, and {at_once}"
+        return f"for its turn to train: place {place} of {len(queue.queued)}: {why_waiting(queue, session.id)}"
     if session.state == "preparing":
-        return "for its turn to train; so many train at once as there are cores (setting `trainings`)"
+        return "for its turn to train; so many train at once as this machine holds (setting `trainings`)"
     return ""
+
+
+_MOST_NAMED = 3
+"""Sessions with a slot that a sentence names."""
+
+
+def why_waiting(queue: Queue, session: str) -> str:
+    """Why a session that waits in the queue has no slot: who has them, and what it needs that is not there."""
+    if not queue.limit:
+        return "no trainer is there"
+    holders, more = list(queue.slots)[:_MOST_NAMED], len(queue.slots) - _MOST_NAMED
+    named = ", ".join(holders) + (f" and {more} more" if more > 0 else "")
+    free = queue.limit - len(queue.slots)
+    taken = f"taken by {named}" if free <= 0 else f"{free} free"
+    reasons = [f"{count_of(queue.limit, 'slot')} (setting `trainings`), {taken}"]
+    if not queue.fits(session):
+        needs, possible = queue.queued[session].needs, queue.may_fit(session)
+        rooms = queue.free if possible else queue.rooms
+        figures = [(size(needs.memory_bytes), size(max(room.memory_bytes or 0 for room in rooms)), needs.memory_bytes)]
+        figures += [(count_of(needs.devices, "device"), str(max(room.devices for room in rooms)), needs.devices)]
+        wanted = " and ".join(want for want, _, count in figures if count)
+        there = " and ".join(most for _, most, count in figures if count)
+        if possible:
+            reasons.append(f"needs {wanted}, {there} free")
+        else:
+            cure = "ask for less in `training.needs`, or start a trainer on a larger machine"
+            reasons.append(f"needs {wanted}, and no trainer that is there has more than {there}: {cure}")
+    elif free > 0 and (first := next((one for one in queue.waiting if queue.holds_others(one)), session)) != session:
+        reasons.append(f"{first} goes first, which others have overtaken {queue.queued[first].overtaken} times")
+    return "; ".join(reasons)
 
 
 _MOST_LINES = 500
@@ -95,12 +130,27 @@ def queue_lines(queue: Queue | None) -> replies.QueueReply | None:
     waiting = queue.waiting
     return {
         "limit": queue.limit,
-        "slots": [{"session": slot.session, "place": 0, "since": slot.since} for slot in queue.slots.values()],
+        "slots": [_queued_line(slot, 0) for slot in queue.slots.values()],
         "length": len(waiting),
         "waiting": [
-            {"session": session, "place": place, "since": queue.queued[session].since}
+            {
+                **_queued_line(queue.queued[session], place),
+                "priority": queue.queued[session].priority,
+                "why": why_waiting(queue, session),
+            }
             for place, session in enumerate(waiting[:_MOST_LINES], 1)
         ],
+    }
+
+
+def _queued_line(entry: Slot | QueuedSession, place: int) -> replies.QueuedLine:
+    return {
+        "session": entry.session,
+        "place": place,
+        "since": entry.since,
+        "asker": entry.asker,
+        "memory_bytes": entry.needs.memory_bytes,
+        "devices": entry.needs.devices,
     }
 
 

@@ -11,7 +11,7 @@ from contracts.request import read_request
 from contracts.trainer import TrainingClaimed, TrainingCompleted, TrainingResumed
 from runtime.host.swarm_node import SwarmNode
 from runtime.views.view import summary
-from tests.harness import crew, small_request, until_ended, until_said
+from tests.harness import beside, crew, small_request, until_ended, until_said
 
 ROLES = ("data_manager", "trainer", "checkpoint_keeper", "resource_monitor", "ledger")
 SHORT = {"training": {"epochs": 1, "batch_size": 64}}
@@ -57,7 +57,7 @@ async def test_sessions_train_by_the_grants_that_they_cite_and_a_pause_lets_the_
             await until_said(made, session, "dataset.prepared")
         await until_queue(made, waiting=[second, third])
         waits = summary(made.tail.history(third).state, None, queue(made))["waits"]
-        assert waits == "for its turn to train: place 2 of 2 in the queue, and 1 train at once (setting `trainings`)"
+        assert waits == f"for its turn to train: place 2 of 2: 1 slot (setting `trainings`), taken by {first}"
         await made.commands.verbs["cancel"]({"session": third})
         assert (await until_ended(made, third)).training.claim is None
         await made.commands.verbs["pause"]({"session": first})
@@ -103,3 +103,34 @@ async def test_what_had_a_slot_when_its_process_ended_is_claimed_again_by_the_sa
         (grant,) = grants(made, first)
         assert [claim.grant for claim in claims(made, first)] == [grant.id, grant.id]
         assert [claim.grant for claim in claims(made, second)] == [fact.id for fact in grants(made, second)]
+
+
+async def test_what_waits_can_be_paused_and_resumed_and_a_trainer_that_joins_takes_from_the_same_queue(
+    tmp_path: Path,
+) -> None:
+    async with crew(tmp_path / "home", ROLES, queue=True, trainings=1) as made:
+        first = await requested(made, "first", **LONG)
+        await until_said(made, first, "window.recorded")
+        second, third = [await requested(made, name, **LONG) for name in ("second", "third")]
+        for session in (second, third):
+            await until_said(made, session, "dataset.prepared")
+        await until_queue(made, waiting=[second, third])
+        await made.commands.verbs["pause"]({"session": second})
+        await until_queue(made, waiting=[third])
+        waits = summary(made.tail.history(second).state, None, queue(made))["waits"]
+        assert waits == f"for a person, who paused it before it began (swarm resume {second})"
+        async with beside(made, ("trainer",), "two"):
+            taken = await until_said(made, third, "training.claimed")
+            assert isinstance(taken.event, TrainingClaimed)
+            assert taken.event.incarnation.startswith("two/")
+            assert (queue(made).limit, set(queue(made).slots)) == (2, {first, third})
+            await made.commands.verbs["resume"]({"session": second})
+            await until_queue(made, waiting=[second])
+            await made.commands.verbs["cancel"]({"session": first})
+            await until_said(made, second, "window.recorded")
+            for session in (second, third):
+                await made.commands.verbs["cancel"]({"session": session})
+                await until_ended(made, session)
+        said = [fact.name for fact in made.tail.history(second).facts]
+        assert "training.paused" not in said
+        assert "training.resumed" not in said

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agents.trainer.machine import Place, Turns
+from agents.trainer.machine import Place, Turns, default_slots
 from bus.memory import MemoryBus
 from contracts.operator import CancelRequested
+from contracts.queue import Demand, TrainerRoom
 from contracts.request import read_request
 from contracts.trainer import TrainingCancelled, TrainingCompleted
 from runtime.host.swarm_node import SwarmNode
+from runtime.node.presence import TrainingRoom
 from runtime.views.view import summary
 from tests.harness import crew, small_request, until_ended, until_said
 
@@ -57,6 +59,23 @@ def test_the_first_needs_no_memory_that_is_free_and_the_next_one_does() -> None:
     assert queue.take("s1")
     assert not queue.take("s2")
     assert turns(4, None, 1).take("s1")
+
+
+def test_what_needs_more_than_others_have_left_is_passed_over_and_what_fits_never_is_not_in_hand() -> None:
+    made = Turns(3, TrainerRoom(memory_bytes=10, devices=1), free=lambda: None)
+    for n, needs in enumerate([Demand(6, 1), Demand(5, 0), Demand(0, 1), Demand(4, 0), Demand(11, 0)]):
+        made.ask(f"s{n}", waiting(n), needs)
+    assert [made.take(f"s{n}") for n in range(5)] == [True, False, False, True, False]
+    assert made.room == TrainingRoom(3, ("s0", "s3", "s1", "s2"), 10, 1)
+    made.leave("s0")
+    assert [made.take(f"s{n}") for n in (1, 2)] == [True, True]
+
+
+def test_there_are_as_many_slots_as_cores_memory_and_accelerators_hold() -> None:
+    gib, cores = 1 << 30, 8
+    rooms = [(None, 0), (64 * gib, 0), (2 * gib, 0), (gib // 4, 0), (64 * gib, 1), (64 * gib, 4)]
+    told = [default_slots(cores, TrainerRoom(memory_bytes=memory, devices=devices)) for memory, devices in rooms]
+    assert told == [8, 8, 4, 1, 4, 8]
 
 
 async def requested(made: SwarmNode, name: str, **changes: object) -> str:

@@ -10,6 +10,7 @@ from contracts.event import Event
 from contracts.ids import session_id, sha256, uuid8
 from contracts.keyring import keyring_of
 from contracts.queue import (
+    MOST_OVERTAKEN,
     Queue,
     QueueClosed,
     QueueLimited,
@@ -18,6 +19,7 @@ from contracts.queue import (
     SessionQueued,
     SessionReturned,
     SessionWithdrawn,
+    TrainerRoom,
     objection,
     queue_session,
 )
@@ -112,3 +114,78 @@ def test_what_the_queue_says_means_nothing_in_a_session_that_is_trained() -> Non
     state = SessionState(A)
     after = advance(state, fact(SessionGranted(session=A), 1, lane="operator", session=A))
     assert (after.state, after.genesis, after.training.claim) == (state.state, None, None)
+
+
+def named(number: int) -> str:
+    return session_id(uuid8(number))
+
+
+def granted(queue: Queue) -> tuple[Queue, str]:
+    """The queue once the next one has a slot, and whose session that is."""
+    following = queue.next(queue.queued)
+    asker = queue.queued[following].asker
+    return queue.advance(fact(SessionGranted(session=following), 99, lane="operator")), asker
+
+
+def test_who_asks_for_much_keeps_nobody_waiting_and_each_one_keeps_the_order_of_their_own() -> None:
+    asked = ["ann"] * 6 + ["bob"] * 2 + ["eve"]
+    queue = opened(4, *(SessionQueued(session=named(n), asker=asker) for n, asker in enumerate(asked)))
+    assert queue.waiting == tuple(map(named, (0, 6, 8, 1, 7, 2, 3, 4, 5)))
+    order = []
+    for _ in range(4):
+        queue, asker = granted(queue)
+        order.append(asker)
+    assert order == ["ann", "bob", "eve", "ann"]
+    # A slot goes to whoever holds the fewest, and not to whoever is next by the clock.
+    queue = queue.advance(fact(SessionReturned(session=named(8), reason="ended"), 98, lane="operator"))
+    assert granted(queue)[1] == "bob"
+    one_by_one = opened(1, *(SessionQueued(session=named(n), asker=asker) for n, asker in enumerate(asked)))
+    turns = []
+    while one_by_one.queued:
+        one_by_one, asker = granted(one_by_one)
+        (slot,) = one_by_one.slots
+        turns.append(asker)
+        one_by_one = one_by_one.advance(fact(SessionReturned(session=slot, reason="ended"), 98, lane="operator"))
+    # `turns` are numbers of events, so who was granted last comes last again.
+    assert turns == ["ann", "bob", "eve", "ann", "bob", "ann", "ann", "ann", "ann"]
+
+
+def test_a_higher_priority_goes_first_and_within_one_what_has_begun() -> None:
+    said = [
+        SessionQueued(session=A, asker="ann"),
+        SessionQueued(session=B, asker="ann", priority=2),
+        SessionQueued(session=C, asker="bob", begun=True),
+        SessionQueued(session=named(1), asker="bob", priority=-1, begun=True),
+    ]
+    assert opened(1, *said).waiting == (B, C, A, named(1))
+
+
+def needing(session: str, memory: int = 0, devices: int = 0) -> SessionQueued:
+    return SessionQueued(session=session, memory_bytes=memory, devices=devices)
+
+
+def test_what_does_not_fit_is_overtaken_so_many_times_and_then_goes_first() -> None:
+    room = QueueLimited(limit=2, rooms=(TrainerRoom(memory_bytes=10), TrainerRoom(memory_bytes=4)))
+    large, small = named(100), [needing(named(n), 3) for n in range(30)]
+    queue = folded(OPENED, room, needing(A, 8), SessionGranted(session=A), needing(large, 9), needing(B, 11), *small)
+    assert (queue.fits(large), queue.may_fit(large), queue.may_fit(B)) == (False, True, False)
+    overtook = 0
+    while (following := queue.next(queue.queued)) != "":
+        assert following != B, "what fits no trainer that is there is never granted"
+        overtook += 1
+        for event in (SessionGranted(session=following), SessionReturned(session=following, reason="ended")):
+            queue = queue.advance(fact(event, 99, lane="operator"))
+    assert (overtook, queue.queued[large].overtaken) == (MOST_OVERTAKEN, MOST_OVERTAKEN)
+    assert queue.holds_others(large)
+    assert not queue.holds_others(B), "what can never fit holds nobody up"
+    queue = queue.advance(fact(SessionReturned(session=A, reason="ended"), 99, lane="operator"))
+    assert queue.next(queue.queued) == large
+
+
+def test_accelerators_are_counted_and_a_trainer_that_does_not_tell_its_memory_is_believed_to_have_it() -> None:
+    room = QueueLimited(limit=9, rooms=(TrainerRoom(devices=1), TrainerRoom(memory_bytes=5, devices=2)))
+    queue = folded(OPENED, room, needing(A, 50, 1), needing(B, 0, 2), needing(C, 0, 1))
+    for session in (A, B):
+        assert queue.fits(session)
+        queue = queue.advance(fact(SessionGranted(session=session), 99, lane="operator"))
+    assert (queue.fits(C), queue.may_fit(C)) == (False, True)

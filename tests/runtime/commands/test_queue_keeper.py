@@ -15,14 +15,14 @@ from bus import subjects
 from bus.keys import KeyStore
 from bus.memory import MemoryBus
 from contracts.data_manager import DatasetPrepared, DatasetRejected
-from contracts.errors import Full
+from contracts.errors import Full, InvalidRequest
 from contracts.event import Event
 from contracts.ids import PARTITION, session_id, uuid8
 from contracts.kinds import SESSION_KINDS
-from contracts.operator import KindName, ResumeRequested, SessionRequested
-from contracts.queue import Queue, QueueClosed, QueueOpened, objection, queue_session
+from contracts.operator import KindName, PauseRequested, ResumeRequested, SessionRequested
+from contracts.queue import Demand, Queue, QueueClosed, QueueOpened, TrainerRoom, objection, queue_session
 from contracts.request import read_request
-from contracts.roles import DESK, OPERATOR
+from contracts.roles import DESK, HYPERPARAMETER_SPECIALIST, OPERATOR
 from contracts.session import SessionState, advance
 from contracts.trainer import TrainingCancelled, TrainingPaused, TrainingResumed
 from runtime.commands import deployment_keys, queue_keeper
@@ -34,6 +34,7 @@ from runtime.host.swarm_node import SwarmNode
 from runtime.log.archive import Archive
 from runtime.log.lane_writer import LaneWriter, Provenance
 from runtime.node.presence import PRESENT, TrainingRoom
+from runtime.views.view import why_waiting
 from tests.contracts.told import Told, fact
 from tests.harness import FAST, claim, small_request
 
@@ -173,6 +174,60 @@ def test_a_log_that_follows_gives_all_their_slots_again_though_fewer_are_offered
     assert decided(queue, every, 1)[1] == ["limited "]
 
 
+def test_a_log_that_follows_knows_whose_turn_it_is_and_how_often_who_was_overtaken() -> None:
+    every = [
+        ready(A)._replace(asker="ann"),
+        ready(B)._replace(asker="bob"),
+        ready(C)._replace(asker="bob", needs=Demand(memory_bytes=9)),
+        ready(D)._replace(asker="ann", priority=-1),
+    ]
+    small = (TrainerRoom(memory_bytes=8),)
+    queue, _ = said(OPEN, decide(OPEN, every, 1, rooms=small))
+    queue, events = said(queue, decide(queue, every[1:], 1, rooms=small))
+    assert events == ["returned A", "granted B"]
+    queue, events = said(queue, decide(queue, every[2:], 1, rooms=small))
+    assert events == ["returned B", "granted D"], "C fits nowhere, and keeps nobody waiting"
+    assert (queue.queued[C].overtaken, queue.fits(C)) == (1, False)
+    again, _ = said(Queue(), reopen("0" * 64, queue, every[2:], 1, small))
+    assert again.queued[C] == queue.queued[C]
+    assert sorted(again.turns, key=again.turns.__getitem__) == ["bob", "ann"]
+    assert (again.slots[D].asker, again.rooms) == ("ann", small)
+
+
+async def test_a_priority_above_the_setting_is_the_owners_and_what_fits_no_trainer_is_refused_at_once(
+    tmp_path: Path,
+) -> None:
+    async with host(tmp_path, MemoryBus(), "one") as made:
+        keeper = QueueKeeper(made)
+        urgent = read_request(small_request(training={"priority": 3})).resolved()
+        with pytest.raises(InvalidRequest, match="client may ask for a priority of 0 at most, and this is 3"):
+            await made.commands.submit(urgent, asked_by="client")
+        needy = read_request(small_request(training={"needs": {"memory_bytes": 2 << 30}})).resolved()
+        waits = await made.commands.submit(needy, asked_by="client")
+        made.presence.offer("trainer", lambda: TrainingRoom(1, (), 1 << 30))
+        made.presence.here("trainer")
+        with pytest.raises(InvalidRequest, match=r"2 GiB of memory .* no trainer that is there has more than 1 GiB"):
+            await made.commands.submit(needy, asked_by="client")
+        search = {"base": {"training": {"priority": 3}}, "space": {}}
+        with pytest.raises(InvalidRequest, match=r"base\.training\.priority"):
+            await made.commands.submit(search, "search", asked_by="person_ann")
+        parent = await made.commands.submit({"base": {}, "space": {}}, "search", asked_by="person_ann")
+        with pytest.raises(InvalidRequest, match="person_ann may ask"):
+            await made.commands.submit(urgent, "trial", asked_by=HYPERPARAMETER_SPECIALIST, parent=parent)
+        plain = read_request(small_request()).resolved()
+        trial = await made.commands.submit(plain, "trial", asked_by=HYPERPARAMETER_SPECIALIST, parent=parent)
+        first = await made.commands.submit(urgent, asked_by="owner")
+        for session in (waits, trial, first):
+            await made.writer("data_manager").say(session, [PREPARED])
+        assert await keeper.keep()
+        queue = made.tail.queue
+        assert queue is not None
+        assert ([*queue.slots], queue.waiting) == ([first], (waits, trial))
+        assert (queue.queued[trial].asker, queue.queued[waits].needs.memory_bytes) == ("person_ann", 2 << 30)
+        why = "needs 2.1 GB, and no trainer that is there has more than 1.1 GB: ask for less in `training.needs`"
+        assert why in why_waiting(queue, waits)
+
+
 @pytest.mark.parametrize("kind", SESSION_KINDS)
 def test_a_session_that_waits_for_children_or_trains_nothing_wants_no_slot(kind: KindName) -> None:
     genesis = SessionRequested(kind=kind, request={}, keyring="", asked_by="test", rules=1)
@@ -185,6 +240,13 @@ def test_what_a_session_is_to_the_queue_follows_from_its_log() -> None:
     assert Applicant.of(SessionState(A)) is None
     assert Applicant.of(told.now) == Applicant(told.now.id, wants=True, ready=False, begun=False)
     told.prepared(train=1)
+    told.say("operator", PauseRequested(asked_by="test"))
+    assert Applicant.of(told.now) == Applicant(told.now.id, wants=False, ready=True, begun=False)
+    told.say("operator", ResumeRequested(asked_by="test"))
+    assert (Applicant.of(told.now), told.now.wishes) == (
+        Applicant(told.now.id, wants=True, ready=True, begun=False),
+        (),
+    )
     told.claimed()
     assert Applicant.of(told.now) == Applicant(told.now.id, wants=True, ready=True, begun=True)
     told.say("trainer", TrainingPaused(by="drain", segment=1, step=0))
