@@ -47,6 +47,7 @@ FREE = {
     "Tokens.vocabulary": "two followers of each token: 16 MB at the most",
     "Split.folds": "rows are divided among them",
     "Split.fold": "one of the folds",
+    **dict.fromkeys(("Needs.memory_bytes", "Needs.devices"), "compared with what trainers have, and never taken"),
     "Raw.header_bytes": "they are passed over",
     "ImageQuality.min_side": _PLACE,
     "Transformer.heads": "the width is divided among them",
