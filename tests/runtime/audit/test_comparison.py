@@ -55,7 +55,7 @@ RECORDED = [window(0, 50), evaluated(50, 0.5), window(50, 100), evaluated(100, 0
 def span(events: list[Any] = RECORDED, *, whole: bool = True, outcome: TrainingCompleted | None = None) -> SpanSpec:
     """A span of a hundred steps with these records, written to a file and read again."""
     spec = SpanSpec(
-        plan={},
+        plan={"changes": []},
         segments=1,
         begins=0,
         ends=100,
@@ -199,7 +199,7 @@ def test_what_no_computation_gives_is_refused_where_it_arrives(kind: str, raw: o
 def test_a_process_that_computes_is_given_no_record() -> None:
     task = span(outcome=completed(DIGEST)).task
     told = orjson.loads(task.model_dump_json())
-    assert told.keys() == {"plan", "begins", "ends", "start", "evaluations", "kept", "closes"}
+    assert told.keys() == {"plan", "begins", "ends", "start", "evaluations", "kept", "closes", "questions"}
     assert (task.kept, task.closes) == ((100,), True)
 
 
