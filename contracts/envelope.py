@@ -195,8 +195,26 @@ def head_fields(speaker: str, schema: str, causes: str) -> HeadFields | None:
     source, kind, session, schema, lane, cause, correlation, epoch, step = match.groups()
     return HeadFields(
         source, kind, session, schema, lane, cause, correlation,
-        int(epoch) if epoch else None, int(step) if step else None, known, known.__pydantic_validator__.validate_json,
+        int(epoch) if epoch else None, int(step) if step else None, known, _data_reader(known),
     )  # fmt: skip
+
+
+MOST_OPENED = 190
+"""Lists and objects in data that is read by itself: more may be nested deeper than a reader of the whole body follows.
+
+Only a member that comes twice can hold them, for the form of the data forbids them where they count.
+"""
+
+
+def _data_reader(known: type[Event]) -> Callable[[str], Event]:
+    """What reads the data of an event as it stands; raises `ValidationError` where a closer look is due."""
+    validate = known.__pydantic_validator__.validate_json
+
+    def read(data: str) -> Event:
+        event: Event = validate(data if data.count("[") + data.count("{") <= MOST_OPENED else "")
+        return event
+
+    return read
 
 
 @lru_cache(maxsize=256)

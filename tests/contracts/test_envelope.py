@@ -135,6 +135,7 @@ def test_a_changed_body_is_read_or_refused_the_same_both_ways(seed: int) -> None
     [
         *ENVELOPES,
         (b'"segment":1', b'"segment":1,"segment":2'),
+        (b'"segment":1', b'"segment":' + 200 * b"[" + 200 * b"]" + b',"segment":1'),
         (b'"segment":1', b'"segment":1,"more":2'),
         (b'"segment":1', b'"segment":' + b"1" * 5000),
         (b'"segment":1,', b""),
