@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
-from contracts.event import Event, Exact, Payload, unchanged
+from contracts.event import Event, Exact, Hex64, Payload, unchanged
 from contracts.kind import Carrier, Kind, KindState, failed_unless_cancelled, having
 from contracts.operator import CancelRequested
 from contracts.roles import DIAGNOSTICIAN
@@ -92,6 +92,61 @@ class OutcomeJudged(Event, lane=DIAGNOSTICIAN, wire="outcome.judged", upcasts=[_
     message: str
     figures: dict[str, Exact]
     prove: bool = False
+
+
+Question = Literal["rate", "batch", "gradients", "memory", "duration"]
+"""What an advisor may be asked about."""
+
+
+class AdvisorAsked(
+    Event, lane=DIAGNOSTICIAN, wire="advisor.asked", says="asks the advisor about {rule}: {question} ({model})"
+):
+    """One instance of the diagnostician is about to ask the advisor of its home about a problem, and no other does.
+
+    `actions` are those it may choose from: remedies by name, or `keep`. `form` is the digest of instruction and
+    form of the answer, `prompt` that of everything sent; both follow from the log up to the problem.
+    """
+
+    problem: str
+    rule: str
+    segment: int
+    first: int
+    last: int
+    severity: Severity
+    question: Question
+    actions: list[str]
+    model: str
+    form: Hex64
+    prompt: Hex64
+    asker: str
+
+
+AnswerRung = Literal["schema", "json", "repaired", "none"]
+"""How an answer was read: in the form that was demanded of the server, as JSON in its text, as that after one request
+to mend it, or not at all."""
+
+
+class AdvisorAnswered(Event, lane=DIAGNOSTICIAN, wire="advisor.answered"):
+    """What the advisor answered to a question, and what becomes of it; nothing of what it wrote but the action chosen.
+
+    `proposed` is followed by the proposal, `agreed` chose what waits already, `kept` changes nothing, `refused` may not
+    be proposed, and `failed` is no answer. `error` says in one word what went wrong with the endpoint. `text` is the
+    digest of what was read, empty where there was nothing; tokens are 0 where the endpoint told none.
+    """
+
+    asked: str
+    rung: AnswerRung
+    outcome: Literal["proposed", "agreed", "kept", "refused", "failed"]
+    action: str = ""
+    value: Exact | None = None
+    confidence: Confidence | None = None
+    reason: str = ""
+    error: str = ""
+    text: str = ""
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: Exact = 0.0
 
 
 class ProofRequested(

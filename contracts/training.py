@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from contracts.checkpoint_keeper import CheckpointCorrupt, CheckpointPruned, CheckpointStored
 from contracts.data_manager import DatasetPrepared, DatasetRejected
-from contracts.diagnostician import DiagnosisReached, InterventionProposed, OutcomeJudged, ProblemDiagnosed
+from contracts.diagnostician import (
+    AdvisorAnswered,
+    AdvisorAsked,
+    DiagnosisReached,
+    InterventionProposed,
+    OutcomeJudged,
+    ProblemDiagnosed,
+)
 from contracts.envelope import Fact
 from contracts.exporter import ExportingState, ExportRefused, ModelExported
 from contracts.fork import Fork
@@ -129,6 +136,12 @@ class TrainingState(ExportingState):
     judged: frozenset[str] = frozenset()
     to_prove: tuple[str, ...] = ()
     """Judgements that ask for a proof."""
+    questions: Mapping[str, AdvisorAsked] = field(default_factory=dict)
+    """What the advisor was asked, by the events that tell it, in their order."""
+    answers: Mapping[str, AdvisorAnswered] = field(default_factory=dict)
+    """By question, what came of it first."""
+    advised: Mapping[str, str] = field(default_factory=dict)
+    """By proposal that the advisor chose, the question."""
     diagnosed: DiagnosisReached | None = None
     waived_judgement: bool = False
     resources: ResourcesSummarised | None = None
@@ -255,9 +268,17 @@ def _judged(training: TrainingState, event: OutcomeJudged, fact: Fact) -> Traini
     return having(training, judged=training.judged | {event.proposal}, to_prove=to_prove)
 
 
+def _proposed(training: TrainingState, event: InterventionProposed, fact: Fact) -> TrainingState:
+    cause, proposals = fact.envelope.causationid, (*training.proposals, (fact.id, event))
+    if cause in training.questions:
+        return having(training, proposals=proposals, advised={**training.advised, fact.id: cause})
+    return having(training, proposals=proposals)
+
+
 def _owed(session: SessionState) -> Iterator[Duty]:
     """Every checkpoint stored, the best and the last of a completed training judged, every repair judged and proven
-    where its judgement asks for it, every export answered, and what the session used summed up."""
+    where its judgement asks for it, what came of every question to the advisor, every export answered, and what the
+    session used summed up."""
     training = session.training
     for kept in training.checkpoints:
         if kept.stored is None and not kept.gone:
@@ -268,6 +289,7 @@ def _owed(session: SessionState) -> Iterator[Duty]:
             if seen.stored and not seen.validated and not session.answers(VALIDATOR, seen.stored_id):
                 yield Duty(VALIDATOR, "validate", seen.stored_id)
     yield from (Duty(DIAGNOSTICIAN, "judge", id) for id, _ in training.applied if id not in training.judged)
+    yield from (Duty(DIAGNOSTICIAN, "answer", id) for id in training.questions if id not in training.answers)
     for id in training.to_prove:
         if not session.answers(DIAGNOSTICIAN, id):
             yield Duty(DIAGNOSTICIAN, "prove", id)
@@ -321,8 +343,10 @@ TRAINING = Kind(
         CheckpointCorrupt: lambda s, e, f: _with_checkpoint(s, e, gone="corrupt"),
         CheckpointValidated: lambda s, e, f: _with_checkpoint(s, e, validated=e),
         ProblemDiagnosed: lambda s, e, f: having(s, diagnoses=(*s.diagnoses, (f.id, e))),
-        InterventionProposed: lambda s, e, f: having(s, proposals=(*s.proposals, (f.id, e))),
         MemoryExhausted: lambda s, e, f: having(s, exhausted=(f.id, e)),
+        InterventionProposed: _proposed,
+        AdvisorAsked: lambda s, e, f: having(s, questions={**s.questions, f.id: e}),
+        AdvisorAnswered: lambda s, e, f: s if e.asked in s.answers else having(s, answers={**s.answers, e.asked: e}),
         AttemptBisected: lambda s, e, f: having(s, bisected={**s.bisected, e.segment: e}),
         InterventionApplied: _applied,
         InterventionDeclined: lambda s, e, f: having(s, declined=s.declined | {e.proposal}),

@@ -315,6 +315,8 @@ def command_line() -> Iterator[str]:
 def _setting_bounds(known: Mapping[str, Any]) -> str:
     if "tables" in known:
         return ", ".join(f"`{key.name}`" for key in fields(known["tables"]))
+    if "most" in known:
+        return f"{known['least']} to {known['most']}"
     return f"{known['least']} or more" if "least" in known else ", ".join(known.get("known", ()))
 
 

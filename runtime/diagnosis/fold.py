@@ -2,7 +2,8 @@
 
 It follows that lane, one fact after the other, so what is said because of a fact does not depend on batches, arrival
 or restarts. Of its own lane it takes one thing: the identity of a proposal, which the trainer's answer names. That is
-read from the log and never computed here, because how identities are made is the writer's to change.
+read from the log and never computed here, because how identities are made is the writer's to change. A proposal that
+the advisor chose is known in the same way, and changes what is said only once the trainer has applied it.
 
 In the mode `fix` the first grave problem of a segment whose ladder has an automatic remedy makes the segment's only
 automatic proposal; what the trainer records between that and the next segment will be superseded, and is passed over.
@@ -20,13 +21,19 @@ from typing import Self, TypeVar
 
 from contracts import trainer
 from contracts.data_manager import DatasetPrepared
-from contracts.diagnostician import DiagnosisReached, InterventionProposed, OutcomeJudged, ProblemDiagnosed
+from contracts.diagnostician import (
+    AdvisorAsked,
+    DiagnosisReached,
+    InterventionProposed,
+    OutcomeJudged,
+    ProblemDiagnosed,
+)
 from contracts.envelope import Fact
 from contracts.operator import SessionRequested
 from contracts.request.training import less_is_better
 from contracts.resource_monitor import ResourcesMeasured
 from runtime.diagnosis.evidence import Evidence, RuleFinding, asked
-from runtime.diagnosis.remedies import NEEDS_ROWS, RUNGS, Trouble, next_rung
+from runtime.diagnosis.remedies import NEEDS_ROWS, RUNGS, Changes, Rung, Trouble, next_rung
 from runtime.engine.plain_kinds import read_levers
 
 ROLE = "diagnostician"
@@ -49,6 +56,7 @@ class Pending:
     finding: RuleFinding
     proposal: InterventionProposed | None
     id: str = ""
+    advised: bool = False
 
     def answered_by(self, answer: trainer.InterventionApplied | trainer.InterventionDeclined) -> bool:
         """Whether the trainer's answer is about this proposal."""
@@ -184,6 +192,8 @@ class DiagnosisState:
     """At what norm a decision has gradients clipped."""
     factor: float = 1.0
     """By what decisions have multiplied the learning rate."""
+    questions: tuple[tuple[str, AdvisorAsked], ...] = ()
+    """What the advisor was asked about this segment, with the ids of the events."""
     rewinds: int = 0
     ended: int | None = None
     """The step at which this segment's plan ends, once that has been reached."""
@@ -272,7 +282,8 @@ def _is_grave(finding: RuleFinding, seen: Evidence) -> bool:
     return finding.remedy is not None or (seen.edition > 1 and finding.severity == "critical")
 
 
-def _trouble(state: DiagnosisState, finding: RuleFinding) -> Trouble:
+def trouble_of(state: DiagnosisState, finding: RuleFinding) -> Trouble:
+    """What remedies of a finding are chosen by."""
     rows = state.rows[1] if state.rows and state.rows[0] == state.evidence.segment else ()
     asked_for = (state.evidence.request.get("training") or {}).get("grad_clip")
     return Trouble(finding, state.evidence, rows, asked_for if state.clip is None else state.clip, state.factor)
@@ -289,7 +300,7 @@ def _with_the_end(state: DiagnosisState, finding: RuleFinding, fact: Fact) -> Ru
         return replace(finding, cure=f"{MOST_REWINDS} automatic repairs were not enough. {following} {finding.cure}")
     if state.rewinds >= MOST_REWINDS:
         advice = f"{MOST_REWINDS} automatic rewinds did not help: look at the data and the model."
-    elif state.evidence.edition > 1 and state.tried and next_rung(_trouble(state, finding), state.tried) is None:
+    elif state.evidence.edition > 1 and state.tried and next_rung(trouble_of(state, finding), state.tried) is None:
         names = ", ".join(dict.fromkeys(name for rule, name in state.tried if rule == finding.rule))
         advice = f"Nothing is left to try for {finding.rule} after {names or 'what was tried'}."
     else:
@@ -324,23 +335,35 @@ def _proposing(state: D, finding: RuleFinding, fact: Fact) -> D:
 def _climbed(state: D, finding: RuleFinding, fact: Fact) -> D:
     """The state with the next remedy of a finding's ladder proposed."""
     evidence = state.evidence
-    found = next_rung(_trouble(state, finding), state.tried)
+    found = next_rung(trouble_of(state, finding), state.tried)
     if found is None:
         return state
     rung, changes = found
     automatic = evidence.mode == "fix" and finding.severity == "critical" and rung.automatic
     if automatic and not state.may_fix:
         return state
+    proposal = proposal_of(finding, rung, changes, evidence, automatic=automatic)
+    state = replace(state, tried=(*state.tried, (finding.rule, rung.name)))
+    made = Pending(fact.id, finding, proposal)
+    if automatic:
+        return _pending(state, made)
+    return replace(state, said=(*state.said, proposal), waiting=(*state.waiting, made))
+
+
+def proposal_of(
+    finding: RuleFinding, rung: Rung, changes: Changes, seen: Evidence, *, automatic: bool = False
+) -> InterventionProposed:
+    """The event that proposes a remedy for a finding; unless it is automatic, it waits for a person."""
     back = None
     if not (rung.another or rung.begins):
-        first = max(finding.first, evidence.origin)
-        back = finding.remedy.rewind_to if finding.remedy else evidence.planned(first)
+        first = max(finding.first, seen.origin)
+        back = finding.remedy.rewind_to if finding.remedy else seen.planned(first)
     words = rung.words if rung.another else read_levers(changes)[0].sentence()
     where = "another training" if rung.another else "from here on" if back is None else f"from step {back} again"
     why = finding.remedy.why if finding.remedy else finding.message.rstrip(".")
-    proposal = InterventionProposed(
+    return InterventionProposed(
         rule=finding.rule,
-        segment=evidence.segment,
+        segment=seen.segment,
         rewind_to=back,
         changes={} if rung.another else dict(changes),
         reason=f"{why}; {where} with {words}."[:1000],
@@ -349,11 +372,6 @@ def _climbed(state: D, finding: RuleFinding, fact: Fact) -> D:
         waits=not automatic,
         set=dict(changes) if rung.another else {},
     )
-    state = replace(state, tried=(*state.tried, (finding.rule, rung.name)))
-    made = Pending(fact.id, finding, proposal)
-    if automatic:
-        return _pending(state, made)
-    return replace(state, said=(*state.said, proposal), waiting=(*state.waiting, made))
 
 
 def _pending(state: D, made: Pending) -> D:
@@ -400,8 +418,15 @@ def _reached(state: D) -> D:
 
 def _named(state: D, fact: Fact) -> D:
     """What was proposed has been said, and is known from now on by its event's identity."""
-    if fact.lane != ROLE or not isinstance(fact.event, InterventionProposed):
+    if fact.lane != ROLE or not isinstance(fact.event, InterventionProposed | AdvisorAsked):
         return state
+    if isinstance(fact.event, AdvisorAsked):
+        return replace(state, questions=(*state.questions, (fact.id, fact.event)))
+    asked = next((asked for id, asked in state.questions if id == fact.envelope.causationid), None)
+    if asked is not None and fact.event.segment == state.evidence.segment:
+        finding = RuleFinding(asked.rule, asked.severity, asked.first, asked.last, "", "", ())
+        chosen = Pending(fact.envelope.causationid or "", finding, fact.event, fact.id, advised=True)
+        return replace(state, waiting=(*state.waiting, chosen))
     pending = state.pending.named_by(fact) if state.pending else None
     return replace(state, pending=pending, waiting=tuple(one.named_by(fact) for one in state.waiting))
 
@@ -413,9 +438,13 @@ def _applied(state: D, applied: trainer.InterventionApplied, fact: Fact) -> D:
     made = [state.pending] if state.pending else []
     answered = next((one for one in (*made, *state.waiting) if one.answered_by(applied)), None)
     clip, factor = applied.changes.get("grad_clip"), applied.changes.get("learning_rate")
+    # A remedy of the advisor's choice counts as tried once it takes effect: until then the ladder does not know it.
+    chosen = answered.proposal if answered and answered.advised else None
     begun = replace(
         state,
         evidence=evidence,
+        tried=(*state.tried, (chosen.rule, chosen.remedy)) if chosen else state.tried,
+        questions=(),
         pending=None,
         waiting=(),
         proposed=False,

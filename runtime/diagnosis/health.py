@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from typing_extensions import TypedDict
 
-from contracts.diagnostician import OutcomeJudged, ProblemDiagnosed
+from contracts.diagnostician import AdvisorAnswered, OutcomeJudged, ProblemDiagnosed
 from contracts.envelope import Fact
 from contracts.errors import InvalidRequest, SwarmError
 from contracts.operator import ProposalApproved, SessionRequested
@@ -95,6 +95,24 @@ class TriedLine(TypedDict):
     judgement: str
 
 
+class AdviceLine(TypedDict):
+    """One question to the advisor, what came of it, and what it cost; `proposal` is the number of what it chose."""
+
+    rule: str
+    question: str
+    model: str
+    outcome: Literal["proposed", "agreed", "kept", "refused", "failed", "open"]
+    action: str
+    value: float | None
+    confidence: str | None
+    proposal: int | None
+    because: str
+    rung: str
+    calls: int
+    tokens: int
+    seconds: float
+
+
 class OptionLine(TypedDict):
     """One value of the next request that is not what it was, and why."""
 
@@ -128,6 +146,7 @@ class DiagnosisAnswer(TypedDict):
     unsound_windows: int
     findings: list[FindingLine]
     tried: list[TriedLine]
+    advice: list[AdviceLine]
     next: NextRequest | None
     no_next: str
 
@@ -154,6 +173,7 @@ def diagnose(session: SessionState, facts: Iterable[Fact]) -> DiagnosisAnswer:
         "unsound_windows": seen.unsound,
         "findings": findings,
         "tried": tried,
+        "advice": [*advice_lines(session)],
         "next": following,
         "no_next": no_next,
     }
@@ -317,6 +337,29 @@ def _tried(session: SessionState, seen: _Pass) -> list[TriedLine]:
             }
         )
     return lines
+
+
+def advice_lines(session: SessionState) -> Iterator[AdviceLine]:
+    """Every question to the advisor in its order."""
+    training = session.training
+    numbers = {training.advised.get(id): number for number, (id, _) in enumerate(training.proposals, 1)}
+    for id, asked in training.questions.items():
+        came = training.answers.get(id) or AdvisorAnswered(asked=id, rung="none", outcome="failed")
+        yield {
+            "rule": asked.rule,
+            "question": asked.question,
+            "model": asked.model,
+            "outcome": came.outcome if id in training.answers else "open",
+            "action": came.action,
+            "value": came.value,
+            "confidence": came.confidence,
+            "proposal": numbers.get(id),
+            "because": came.reason or came.error,
+            "rung": came.rung,
+            "calls": came.calls,
+            "tokens": came.prompt_tokens + came.completion_tokens,
+            "seconds": came.seconds,
+        }
 
 
 # ---------------------------------------------------------------- the next request

@@ -17,9 +17,9 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
-def _from(least: float, default: Any) -> Any:
-    """A number that is never below `least`."""
-    return field(default=default, metadata={"least": least})
+def _from(least: float, default: Any, most: float | None = None) -> Any:
+    """A number that is never below `least`, nor above `most` where there is one."""
+    return field(default=default, metadata={"least": least} | ({} if most is None else {"most": most}))
 
 
 ALERTS = (
@@ -152,7 +152,17 @@ class Settings:
     log_json: bool = False
     worker: str = ""
     llm_url: str = ""
+    """The endpoint that the advisor is asked at, as `https://HOST/v1`; empty for OpenAI's own."""
     llm_model: str = ""
+    """The model that is asked; empty for no advisor."""
+    llm_key_file: str = ""
+    """The file with the endpoint's key, which its owner alone may read; it comes before the variable."""
+    llm_key_variable: str = "OPENAI_API_KEY"
+    """The variable of the environment with that key."""
+    llm_calls_per_session: int = _from(0, 4, 64)
+    llm_tokens_per_session: int = _from(0, 20_000, 10_000_000)
+    llm_calls_per_day: int = _from(0, 100, 100_000)
+    llm_tokens_per_day: int = _from(0, 200_000, 1_000_000_000)
     network_bytes_per_second: float = _from(0, 0.0)
     """What the network carries in each direction; 0 for what its devices tell."""
     notify: tuple[Receiver, ...] = field(default=(), metadata={"tables": Receiver})
@@ -165,6 +175,26 @@ class Settings:
     def name(self) -> str:
         """What this machine is called in claims."""
         return self.worker or socket.gethostname()
+
+    @property
+    def llm_key(self) -> str:
+        """The key of the advisor's endpoint, read when it is needed and kept nowhere; empty where there is none.
+
+        Raises `InvalidInput` about a file that cannot be read, or that others than its owner may read.
+        """
+        if not self.llm_key_file:
+            return os.environ.get(self.llm_key_variable, "") if self.llm_key_variable else ""
+        path = self.home / self.llm_key_file
+        try:
+            with path.open(encoding="ascii") as file:
+                if os.fstat(file.fileno()).st_mode & 0o077:
+                    message = f"others than its owner may read or write {path}."
+                    raise InvalidInput(message, cure=f"chmod 600 {path}", path="llm_key_file")
+                return file.read(4096).strip()
+        except (OSError, ValueError) as error:
+            raise InvalidInput(
+                f"{path} cannot be read ({type(error).__name__}).", cure="Write the key into it.", path="llm_key_file"
+            ) from None
 
     def refuse_unknown_labels(self, labels: object) -> None:
         """Raise `InvalidRequest` about the first label of a request that is none of a receiver here."""
@@ -224,10 +254,14 @@ def _convert(key: str, value: Any, origin: str) -> Any:
         wanted = type(FIELDS[key].default).__name__
         message = f"setting {key} = {value!r} (from {origin}) is not of type {wanted}."
         raise InvalidInput(message, cure=f"Give {wanted}.", path=key) from None
-    least, known = FIELDS[key].metadata.get("least"), FIELDS[key].metadata.get("known")
+    least, most, known = (FIELDS[key].metadata.get(bound) for bound in ("least", "most", "known"))
     cure = ""
-    if least is not None and not (math.isfinite(converted) and converted >= least):
-        cure = f"Give {least} or more."
+    if least is not None and not (math.isfinite(converted) and least <= converted <= (most or math.inf)):
+        cure = f"Give {least} or more." if most is None else f"Give {least} to {most}."
+    elif key == "llm_url" and converted and not _is_address(converted):
+        raise InvalidInput(
+            f"setting {key} (from {origin}) is no address.", cure="Write https://HOST/v1, without a user.", path=key
+        )
     elif known is not None and converted not in known:
         cure = f"Known: {', '.join(known)}."
     if cure:

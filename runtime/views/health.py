@@ -36,7 +36,7 @@ from runtime.views.blocks import (
     key_figures,
 )
 from runtime.views.formatting import finite
-from runtime.views.session_page import SEVERITY_TONES, charts
+from runtime.views.session_page import SEVERITY_TONES, advice_table, charts
 from runtime.views.session_record import SessionRecord
 
 SHOWN = ("loss", "metrics", "gradient_norm")
@@ -51,6 +51,7 @@ def diagnosis_page(answer: DiagnosisAnswer, session: SessionState, facts: Sequen
         ("Findings", [*_findings(answer)]),
         ("Curves", [*_curves(findings, session, SessionRecord.of(session, facts))]),
         ("What was tried", [_tried(answer["tried"])] if answer["tried"] else []),
+        ("What the advisor said", [advice_table(answer["advice"])] if answer["advice"] else []),
         ("What can be tried", [*_ladders(findings)]),
         ("The next request", [*_next(answer)]),
     ]

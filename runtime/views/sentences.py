@@ -272,6 +272,22 @@ def _(event: diagnostician.InterventionProposed) -> str:
 
 
 @_said.register
+def _(event: diagnostician.AdvisorAnswered) -> str:
+    chose = f"the advisor chose {event.action}" + (f" ({event.value:g})" if event.value is not None else "")
+    cost = f"{event.calls} calls, {event.prompt_tokens + event.completion_tokens} tokens, {event.seconds:.1f} s"
+    match event.outcome:
+        case "failed":
+            return f"the advisor gave no answer: {event.error or event.reason} ({cost})"
+        case "refused":
+            return f"{chose}; refused: {event.reason} ({cost})"
+        case "agreed":
+            return f"{chose}, which is proposed already ({cost})"
+        case "kept":
+            return f"the advisor would change nothing ({cost})"
+    return f"{chose}, which is proposed ({cost})"
+
+
+@_said.register
 def _(event: diagnostician.OutcomeJudged) -> str:
     return f"the change {'helped' if event.helped else 'did not help'}: {event.message}"
 

@@ -8,6 +8,7 @@ from contracts.exporter import ExportingState
 from contracts.hyperparameter_specialist import SearchState
 from contracts.session import Checkpoint, SessionState
 from contracts.trainer import AuditCompleted
+from runtime.diagnosis.health import AdviceLine, advice_lines
 from runtime.log import retention
 from runtime.replay.comparison import flat
 from runtime.views import curves, view
@@ -78,6 +79,7 @@ def report_page(session: SessionState, record: SessionRecord, root: str = "", bu
         ("Timeline", [record.timeline] if record.timeline else []),
         ("Evaluations", _evaluations(session)),
         ("Diagnoses", _diagnoses(session)),
+        ("What the advisor said", [advice_table(advice)] if (advice := [*advice_lines(session)]) else []),
         ("Decisions", _told(record.decisions, record.decisions_total) or undecided),
         ("Trouble", _told(record.trouble, record.trouble_total)),
         ("Range test", _range_test(session)),
@@ -228,6 +230,26 @@ def _diagnoses(session: SessionState) -> list[Block]:
     )
     columns = tuple(map(PageColumn, ("severity", "steps", "rule", "what was found", "cure")))
     return [PageTable(columns, rows)] if rows else []
+
+
+def advice_table(advice: Sequence[AdviceLine]) -> PageTable:
+    """Every question to the advisor, what came of it, and what it cost."""
+    rows = tuple(
+        (
+            line["rule"],
+            line["question"],
+            line["action"] + (f" {line['value']:g}" if line["value"] is not None else ""),
+            line["confidence"] or "",
+            line["outcome"] + (f" as {line['proposal']}" if line["proposal"] else ""),
+            line["because"],
+            line["rung"],
+            f"{line['calls']} calls, {line['tokens']} tokens, {line['seconds']:.1f} s",
+            line["model"],
+        )
+        for line in advice
+    )
+    names = ("problem", "about", "chose", "sure", "what came of it", "why", "read as", "cost", "model")
+    return PageTable(tuple(map(PageColumn, names)), rows)
 
 
 def _told(told: Sequence[EventSentence], total: int) -> list[Block]:

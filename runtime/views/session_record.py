@@ -26,6 +26,7 @@ from runtime.views.view import moment
 
 DECISIONS = frozenset(
     {
+        "advisor.answered",
         "intervention.proposed",
         "proposal.approved",
         "proposal.rejected",

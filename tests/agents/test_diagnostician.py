@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.diagnostician.advisor import Advice, Advisor, question, read
 from agents.diagnostician.agent import Diagnostician
 from contracts import ids
 from contracts.common import ChildEnded
@@ -23,7 +22,6 @@ from contracts.event import Event, pack
 from contracts.kind import owed
 from contracts.operator import RULES, SessionRequested
 from contracts.resource_monitor import ResourcesAlerted
-from contracts.session import SessionState
 from contracts.trainer import (
     ControlEvaluated,
     InterventionApplied,
@@ -41,7 +39,6 @@ from runtime.engine.parts.levers import RateFactor
 from runtime.log.session_log import SessionLog
 from runtime.node.agent_context import Wakeup
 from tests.agents.cases import tell
-from tests.agents.completions import completion, served
 from tests.harness import claim
 
 SESSION = ids.session_for("diagnosed")
@@ -650,56 +647,6 @@ async def test_a_guest_that_says_windows_is_not_listened_to() -> None:
     real = log.window(1.0)
     fact = log.say("guest_liar", real.event)
     assert await Diagnostician().judge(fact.event, case_of(log, fact)) == []
-
-
-# The advisor
-
-
-PROBLEM = ProblemDiagnosed(
-    rule="non_finite",
-    segment=1,
-    first=0,
-    last=50,
-    severity="critical",
-    message="The loss is not finite.",
-    cure="Lower it.",
-    evidence=["x"],
-    figures={"loss": NAN},
-)
-
-
-async def test_advice_comes_from_an_endpoint_that_speaks_chat_completions() -> None:
-    text = '```json\n{"message": "The rate is too high.", "cure": "optimizer.learning_rate: 1e-3"}\n```'
-    with served(completion(text)) as (url, asked):
-        advice = await Advisor(url, "m").ask(question(PROBLEM, SessionState(SESSION)))
-    assert advice == Advice("The rate is too high.", "optimizer.learning_rate: 1e-3", 15)
-    assert asked[0]["model"] == "m"
-    assert '"non_finite"' in asked[0]["messages"][1]["content"]
-
-
-@pytest.mark.parametrize(
-    ("body", "status"),
-    [(b"", 200), (b"not json", 200), (b"{}", 200), (b'{"choices": []}', 200), (b'{"error": 1}', 500), (b"{}", 429)],
-)
-async def test_an_endpoint_that_misbehaves_gives_no_advice_and_no_error(body: bytes, status: int) -> None:
-    with served(body, status=status) as (url, _):
-        assert await Advisor(url, "m").ask({}) is None
-
-
-async def test_an_endpoint_that_is_not_there_or_too_slow_gives_no_advice() -> None:
-    assert await Advisor("http://127.0.0.1:9/v1", "m").ask({}) is None
-    assert await Advisor("http://[no address", "m").ask({}) is None
-    with served(completion("late")) as (url, _):
-        assert await Advisor(url, "m", deadline=0.0).ask({}) is None
-
-
-def test_an_answer_that_is_not_json_is_taken_as_it_is_and_never_too_long() -> None:
-    assert read("Lower the rate.") == Advice("Lower the rate.", "", 0)
-    assert read("  ") is None
-    assert read('{"message": 3}') == Advice('{"message": 3}', "", 0)
-    long = read("x" * 5000)
-    assert long is not None
-    assert len(long.message) == 1000
 
 
 # The second edition of the rules
