@@ -129,7 +129,8 @@ class Advisor:
             project="",
             timeout=self._deadline,
             max_retries=0,
-            default_headers={"accept-encoding": "identity"},
+            # A server may close a connection after its answer without a word; a second request on it would be lost.
+            default_headers={"accept-encoding": "identity", "connection": "close"},
             http_client=openai.DefaultAsyncHttpxClient(
                 follow_redirects=False, trust_env=False, event_hooks={"response": [self._look]}
             ),

@@ -26,21 +26,28 @@ class Endpoint:
 
 @contextmanager
 def endpoint(*replies: Reply) -> Iterator[Endpoint]:
-    """A server that answers with these in turn, and with the last one for ever."""
+    """A server that answers with these in turn, and with the last one for ever.
+
+    A connection is good for one request. It stays open after the answer, and a second request on it is lost.
+    """
     asked = Endpoint()
     left = list(replies)
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         over = asked.over
+        used = False
 
         def do_POST(self) -> None:
+            self.close_connection |= self.used
+            if self.used:
+                return
+            self.used = True
             asked.heads.append({name.lower(): value for name, value in self.headers.items()})
             asked.bodies.append(orjson.loads(self.rfile.read(int(self.headers["content-length"]))))
             reply = left.pop(0) if len(left) > 1 else left[0]
             with suppress(OSError):
                 respond(self, reply) if isinstance(reply, bytes) else reply(self)
-            self.close_connection = True
 
         def log_message(self, *_: Any) -> None:
             """Tests print nothing."""
