@@ -85,7 +85,8 @@ class Advisor:
 
     def __init__(self, settings: Settings, deadline: float = DEADLINE_SECONDS) -> None:
         self._settings, self._deadline = settings, deadline
-        self._so_far = Consultation()
+        self.so_far = Consultation()
+        """What the question that was asked last has taken, also when it is cancelled."""
         self._refusal = ""
         self._most_calls = MOST_CALLS
 
@@ -95,7 +96,7 @@ class Advisor:
         `demand` says whether the endpoint is asked for the very form of the answer; one that does not know how to is
         asked without.
         """
-        began, self._so_far, self._most_calls, error = time.monotonic(), Consultation(), most_calls, ""
+        began, self.so_far, self._most_calls, error = time.monotonic(), Consultation(), most_calls, ""
         try:
             async with asyncio.timeout(self._deadline):
                 # Loading takes a third of a second, which the other agents of this process should not wait for.
@@ -112,8 +113,9 @@ class Advisor:
             error = str(wrong)
         except Exception:  # noqa: BLE001 - a compatible endpoint may be anything, and its faults are not the diagnostician's
             error = "unreachable"
-        seconds = round(time.monotonic() - began, 3)
-        return replace(self._so_far, error=error or self._so_far.error, seconds=seconds)
+        finally:
+            self.so_far = replace(self.so_far, seconds=round(time.monotonic() - began, 3))
+        return replace(self.so_far, error=error or self.so_far.error)
 
     def _client(self, openai: Any) -> Any:
         """A client that follows no redirection, reads no proxy and no address out of the environment, tries once."""
@@ -181,7 +183,7 @@ class Advisor:
             answer, rung, wrong = read_answer(text, prompt, demanded=demand)
             rung = "none" if answer is None else "repaired"
         failure = "" if answer else "not_an_answer"
-        self._so_far = replace(self._so_far, answer=answer, rung=rung, error=failure, reason=wrong)
+        self.so_far = replace(self.so_far, answer=answer, rung=rung, error=failure, reason=wrong)
 
     async def _complete(self, client: Any, messages: list[dict[str, str]], demanded: Prompt | None) -> str:
         """One request; the text of its answer."""
@@ -190,10 +192,10 @@ class Advisor:
             form = {"name": "advice", "strict": True, "schema": demanded.form}
             asked = {"response_format": {"type": "json_schema", "json_schema": form}}
             asked["max_completion_tokens"] = MOST_ANSWER_TOKENS
-        if self._so_far.calls >= self._most_calls:
+        if self.so_far.calls >= self._most_calls:
             raise _EndpointError("budget")
         self._refusal = ""
-        self._so_far = replace(self._so_far, calls=self._so_far.calls + 1)
+        self.so_far = replace(self.so_far, calls=self.so_far.calls + 1)
         body = bytearray()
         create = client.chat.completions.with_streaming_response.create
         with self._refused():
@@ -206,8 +208,8 @@ class Advisor:
             completion = _Completion.model_validate_json(bytes(body))
         except ValidationError:
             raise _EndpointError("not_a_completion") from None
-        text, used, usage = completion.choices[0].message.content, self._so_far, completion.usage or _CompletionUsage()
-        self._so_far = replace(
+        text, used, usage = completion.choices[0].message.content, self.so_far, completion.usage or _CompletionUsage()
+        self.so_far = replace(
             used,
             text=hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),
             prompt_tokens=used.prompt_tokens + usage.prompt_tokens,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from agents.diagnostician.advisor import (
@@ -174,18 +175,18 @@ class Diagnostician(Agent):
         budget = AdvisorBudget(self.ground.home.root / "advisor.json", settings)
         if not calls or not budget.take(calls, tokens):
             return Consultation(error="budget")
-        said = list[Consultation]()
+        advisor, said = Advisor(settings), list[Consultation]()
         read = [one.rung for one in training.answers.values() if one.rung in ("schema", "json")]
         demand = read[-1:] != ["json"]
 
         async def ask() -> None:
-            said.append(await Advisor(settings).ask(prompt, demand=demand, most_calls=calls))
+            said.append(await advisor.ask(prompt, demand=demand, most_calls=calls))
 
         await first_done(ask(), _until_ended(history))
-        if not said:
-            return Consultation(error="ended")
-        budget.give_back(calls - said[0].calls, tokens - said[0].tokens if said[0].tokens else 0)
-        return said[0]
+        came = said[0] if said else replace(advisor.so_far, error="ended")
+        # What a request that was given up has taken is not known.
+        budget.give_back(calls - came.calls, tokens - came.tokens if said and came.tokens else 0)
+        return came
 
     async def _answered_by_its_asker(self, asked: AdvisorAsked, wakeup: Wakeup) -> None:
         """Wait until another instance has said what became of its question, or must have stopped asking."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ from contracts.request import read_request
 from contracts.session import SessionState
 from runtime.host.swarm_node import SwarmNode
 from tests import harness
-from tests.agents.completions import answer, endpoint
 
 DIVERGING: dict[str, Any] = {
     "optimizer": {"type": "sgd", "learning_rate": 100.0},
@@ -51,21 +49,3 @@ async def test_without_auto_fix_a_session_is_told_and_left_alone(tmp_path: Path)
         ended = await harness.until_ended(made, await requested(made, diagnosis={"auto_fix": False}))
     assert ended.training.diagnoses
     assert ended.training.proposals == ()
-
-
-async def test_advice_in_the_mode_fix_is_recorded_waits_for_a_person_and_changes_no_bit(tmp_path: Path) -> None:
-    importlib.import_module("openai")  # which takes longer than the training, and nobody waits for advice
-    longer = {"epochs": 60, "batch_size": 64, "grad_clip": None}
-    async with harness.crew(tmp_path / "alone") as made:
-        alone = await harness.until_ended(made, await requested(made, training=longer))
-    with endpoint(answer("lower_rate", 0.3), answer("stop_early"), answer("keep")) as served:
-        async with harness.crew(tmp_path / "advised", llm_url=served.url, llm_model="m", llm_key_variable="") as made:
-            session = await requested(made, training=longer)
-            await harness.until_said(made, session, "advisor.asked")
-            advised = await harness.until_ended(made, session)
-    training = advised.training
-    assert advised.weights_digest == alone.weights_digest
-    assert plan_of(advised) == plan_of(alone)
-    assert training.questions.keys() == training.answers.keys()
-    assert 0 < len(training.questions) >= len(served.bodies)
-    assert all(dict(training.proposals)[id].waits for id in training.advised)
