@@ -46,6 +46,9 @@ async def test_a_session_that_diverges_is_repaired_and_an_interruption_does_not_
 
 async def test_without_auto_fix_a_session_is_told_and_left_alone(tmp_path: Path) -> None:
     async with harness.crew(tmp_path) as made:
-        ended = await harness.until_ended(made, await requested(made, diagnosis={"auto_fix": False}))
+        # Nothing waits for what is only told, so the training is a longer one.
+        longer = DIVERGING["training"] | {"epochs": 60}
+        asked = await requested(made, diagnosis={"auto_fix": False}, training=longer)
+        ended = await harness.until_ended(made, asked)
     assert ended.training.diagnoses
     assert ended.training.proposals == ()
