@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field, JsonValue
 
 from contracts.errors import ProblemType
-from contracts.event import Event, Exact, unchanged
+from contracts.event import Event, Exact, Value, unchanged
 from contracts.kind import Carrier, Ended, Kind, KindState, having
 from contracts.operator import CancelRequested
 from contracts.roles import HYPERPARAMETER_SPECIALIST
@@ -39,24 +39,32 @@ class TrialStarted(Event, lane=HYPERPARAMETER_SPECIALIST, wire="trial.started", 
     same_as: int | None = None
 
 
-class TrialFinished(Event, lane=HYPERPARAMETER_SPECIALIST, wire="trial.finished", upcasts=[unchanged]):
-    """A trial's session ended with this value, or without one, after so many epochs (told since version 2)."""
+class TrialFinished(Event, lane=HYPERPARAMETER_SPECIALIST, wire="trial.finished", upcasts=[unchanged, unchanged]):
+    """A trial's session ended with this value, or without one, after so many epochs (told since version 2).
+
+    Since version 3 `values` holds each objective of which it has a finite value, by its metric."""
 
     number: int
     session: str
     state: str
     value: Exact | None = None
     epochs: int = 0
+    values: dict[str, Exact] = Field(default_factory=dict)
 
 
-class TrialPaused(Event, lane=HYPERPARAMETER_SPECIALIST, wire="trial.paused"):
-    """A trial waits at a rung, after so many epochs: its value by then, and that of half as many epochs."""
+class TrialPaused(Event, lane=HYPERPARAMETER_SPECIALIST, wire="trial.paused", upcasts=[unchanged]):
+    """A trial waits at a rung, after so many epochs: its value by then, and that of half as many epochs.
+
+    Since version 2 the same of each objective, by its metric; half the epochs tell of metrics of the validation alone.
+    """
 
     number: int
     rung: int
     epochs: int
     value: Exact | None = None
     earlier: Exact | None = None
+    values: dict[str, Exact] = Field(default_factory=dict)
+    earlier_values: dict[str, Exact] = Field(default_factory=dict)
 
 
 class RungDecided(Event, lane=HYPERPARAMETER_SPECIALIST, wire="rung.decided"):
@@ -79,14 +87,29 @@ class SearchLimited(
     seconds: float
 
 
-class SearchCompleted(Event, lane=HYPERPARAMETER_SPECIALIST, wire="search.completed", upcasts=[unchanged]):
-    """The search is over; the best trial and what it used."""
+class FrontTrial(Value):
+    """A trial than which no other is better in all objectives: its value of each, by metric; with weights the one
+    number that is made of them, less is better."""
+
+    number: int
+    session: str
+    values: dict[str, Exact]
+    score: Exact | None = None
+
+
+class SearchCompleted(Event, lane=HYPERPARAMETER_SPECIALIST, wire="search.completed", upcasts=[unchanged, unchanged]):
+    """The search is over; the best trial and what it used.
+
+    Since version 3 `front` names the trials than which no other is better, where there are several objectives. Without
+    weights none of them is the best.
+    """
 
     trials: int
     best_number: int | None
     best_session: str | None
     best_value: Exact | None
     best_parameters: dict[str, JsonValue]
+    front: list[FrontTrial] = Field(default_factory=list)
 
 
 class SearchFailed(

@@ -109,6 +109,17 @@ class BestTrialReply(TypedDict):
     parameters: dict[str, object]
 
 
+class FrontTrialReply(TypedDict):
+    """Of a search with several objectives: a trial than which no other is better in all; `score` is the one number
+    that is made of them by weight, less is better."""
+
+    number: int
+    session: str
+    values: Figures
+    score: float | None
+    parameters: dict[str, object]
+
+
 class RangeTestReply(TypedDict):
     """Of a range test: the learning rate that it suggests, and its curve."""
 
@@ -173,6 +184,7 @@ class SessionReply(TypedDict):
     best_step: NotRequired[int | None]
     last: NotRequired[LastReply | None]
     best_trial: NotRequired[BestTrialReply | None]
+    front: NotRequired[list[FrontTrialReply]]
     range_test: NotRequired[RangeTestReply | None]
     refused: NotRequired[
         Annotated[list[dict[str, object]], Field(description="Files that could not be made, and why.")]

@@ -18,12 +18,11 @@ from agents.hyperparameter_specialist.jobs import (
     choose_parameters,
     sweep_rates,
 )
+from agents.hyperparameter_specialist.outcomes import finished, paused
 from agents.hyperparameter_specialist.progress import (
     SearchProgress,
     base_parameters,
-    finished,
     parameters_in,
-    paused,
     sampler_of,
 )
 from contracts import hyperparameter_specialist as events
@@ -156,9 +155,9 @@ class SearchRun(SearchContext):
 
     def _news(self, progress: SearchProgress) -> list[events.TrialFinished] | list[events.TrialPaused]:
         """What has become of trials and is not told yet: those that have ended, else those that wait at a rung."""
-        states = {number: self._trials[number].state for number in progress.running}
-        ended = [finished(progress, number, state) for number, state in states.items() if state.sealed]
-        waiting = [paused(progress, number, states[number]) for number in progress.training]
+        logs = {number: self._trials[number] for number in progress.running}
+        ended = [finished(progress, number, log) for number, log in logs.items() if log.state.sealed]
+        waiting = [paused(progress, number, logs[number]) for number in progress.training]
         return ended or [told for told in waiting if told is not None]
 
     def _seconds_left(self) -> float:

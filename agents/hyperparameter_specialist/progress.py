@@ -10,9 +10,9 @@ from functools import cached_property
 from typing import Any, Literal
 
 from agents.hyperparameter_specialist.halving import decide_rung, rung_score
-from contracts.data_manager import DatasetRejected
 from contracts.errors import InvalidRequest, ProblemType
 from contracts.hyperparameter_specialist import (
+    FrontTrial,
     RungDecided,
     SearchCompleted,
     SearchFailed,
@@ -22,20 +22,27 @@ from contracts.hyperparameter_specialist import (
     TrialStarted,
 )
 from contracts.request import read_request
+from contracts.request.objectives import costs, pareto_front, ranking, weigh
 from contracts.request.search import Search, inside, same, value_at
 from contracts.session import SessionState
 
 LARGEST_GP = 200
 """Trials up to which a Gaussian process is worth its time, which grows with their cube."""
+MOST_OF_GP = 2
+"""Objectives without weights up to which it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """One earlier trial as a sampler sees it; `value` is None unless the state is complete."""
+    """One earlier trial as a sampler sees it; `value` is None unless the state is complete.
+
+    Where a front is sought, it has `values` instead, one for each objective.
+    """
 
     parameters: Mapping[str, object]
     state: Literal["complete", "running", "failed"]
     value: float | None = None
+    values: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,16 @@ class SearchProgress:
         ended = {number: each.value for number, each in over.items() if number not in self.stopped}
         scores = {number: rung_score(value, None, minimizes=less) for number, value in ended.items()}
         scores |= {number: rung_score(at.value, at.earlier, minimizes=less) for number, at in pauses.items()}
+        if self.search.objectives:
+            found = {number: costs(over[number].values, self.search.objectives) for number in ended}
+            found |= {
+                number: tuple(
+                    rung_score(at.values.get(one.metric), at.earlier_values.get(one.metric), minimizes=one.minimizes)
+                    for one in self.search.objectives
+                )
+                for number, at in pauses.items()
+            }
+            scores = {number: float(place) for place, number in enumerate(ranking(found, self.search.objectives))}
         kept, stopped = decide_rung(scores, self.search.halving.factor if self.search.halving else 1)
         return RungDecided(
             rung=len(self.decided),
@@ -150,28 +167,53 @@ class SearchProgress:
 
     def before(self, number: int) -> list[Past]:
         """The trials that the sampler may see when it chooses a trial; those in its window count as running."""
-        past = []
+        past: list[Past] = []
+        objectives, ended = self.search.objectives, range(number - self.search.parallel + 1)
+        known = {earlier: seen for earlier in ended if (seen := self._seen(earlier)) is not None}
+        found = {earlier: costs(seen.values, objectives) for earlier, seen in known.items()} if objectives else {}
+        scores = weigh(found, self.search.weights) if self.search.weights else {}
         for earlier in range(number):
             parameters = self.started[earlier].parameters
-            if earlier > number - self.search.parallel:
+            if earlier not in ended:
                 past.append(Past(parameters, "running"))
-                continue
-            known = self._seen(earlier)
-            value = known.value if known is not None else None
-            known_value = value is not None and math.isfinite(value)
-            past.append(Past(parameters, "complete", value) if known_value else Past(parameters, "failed"))
+            elif objectives and not self.search.weights:
+                values = () if math.inf in found.get(earlier, (math.inf,)) else found[earlier]
+                past.append(Past(parameters, "complete" if values else "failed", values=values))
+            else:
+                value = scores.get(earlier) if objectives else known[earlier].value if earlier in known else None
+                known_value = value is not None and math.isfinite(value)
+                past.append(Past(parameters, "complete", value) if known_value else Past(parameters, "failed"))
         return past
 
+    def front(self) -> list[FrontTrial]:
+        """The finished trials than which no other is better in all objectives; empty where there is one."""
+        objectives = self.search.objectives
+        found = {number: costs(trial.values, objectives) for number, trial in self.finished.items()}
+        scores = weigh(found, self.search.weights) if self.search.weights else {}
+        return [
+            FrontTrial(
+                number=number,
+                session=self.finished[number].session,
+                values=self.finished[number].values,
+                score=scores.get(number),
+            )
+            for number in (pareto_front(found) if objectives else ())
+        ]
+
     def best(self) -> TrialFinished | None:
-        """The finished trial with the best value, the earliest of equals."""
+        """The finished trial with the best value, the earliest of equals; of several objectives that with the best
+        score, and none where they have no weights."""
+        if self.search.objectives:
+            scored = [(trial.score, trial.number) for trial in self.front() if trial.score is not None]
+            return self.finished[min(scored)[1]] if scored else None
         sign = 1 if self.search.minimizes else -1
         valued = [(sign * trial.value, trial.number) for trial in self.finished.values() if trial.value is not None]
         return self.finished[min(valued)[1]] if valued else None
 
     def conclusion(self) -> SearchCompleted | SearchFailed:
         """The event that ends the search: completed with the best trial, or failed with the reason."""
-        best = self.best()
-        if best is None:
+        best, front = self.best(), self.front()
+        if best is None and not front:
             states = Counter(trial.state for trial in self.finished.values())
             kind: ProblemType = "convergence"
             if not states or "rejected" in states:
@@ -186,10 +228,11 @@ class SearchProgress:
             )
         return SearchCompleted(
             trials=len(self.finished),
-            best_number=best.number,
-            best_session=best.session,
-            best_value=best.value,
-            best_parameters=dict(self.started[best.number].parameters),
+            best_number=best.number if best else None,
+            best_session=best.session if best else None,
+            best_value=best.value if best else None,
+            best_parameters=dict(self.started[best.number].parameters) if best else {},
+            front=front,
         )
 
 
@@ -200,39 +243,9 @@ def sampler_of(search: Search) -> Literal["gp", "tpe", "random", "grid"]:
     size = search.grid_size
     if size is not None and size <= search.trials:
         return "grid"
-    return "gp" if search.trials <= LARGEST_GP and not search.conditional else "tpe"
-
-
-def paused(progress: SearchProgress, number: int, trial: SessionState) -> TrialPaused | None:
-    """The event for a trial that waits at the rung that it was on its way to; None while it does not."""
-    training, rung = trial.training, progress.rung(number)
-    if training.claim is None or training.pause is None or training.pause.by != "plan":
-        return None
-    resolved = training.claim.resolved
-    epochs = training.pause.step * resolved["batch"] * resolved["accumulate"] // resolved["rows"]
-    if rung >= len(progress.search.rungs) or epochs < progress.search.rungs[rung]:
-        return None
-
-    def value(until: int) -> float | None:
-        seen = [evaluation for evaluation in training.evaluations if evaluation.epoch <= until]
-        return seen[-1].values.get(progress.search.metric) if seen else None
-
-    after = progress.search.rungs[rung]
-    return TrialPaused(number=number, rung=rung, epochs=after, value=value(after), earlier=value(after // 2))
-
-
-def finished(progress: SearchProgress, number: int, trial: SessionState) -> TrialFinished:
-    """The event for a trial whose session has ended: its best finite value of the metric, if it completed."""
-    state: str = "rejected" if isinstance(trial.outcome, DatasetRejected) else trial.state
-    if state == "cancelled" and number in progress.stopped:
-        state = "stopped"
-    best = (
-        trial.training.best.values.get(progress.search.metric) if trial.training.best and state == "completed" else None
-    )
-    value = best if best is not None and math.isfinite(best) else None
-    evaluations = trial.training.evaluations
-    epochs = evaluations[-1].epoch if evaluations else 0
-    return TrialFinished(number=number, session=trial.id, state=state, value=value, epochs=epochs)
+    # What a Gaussian process takes to compare fronts grows steeply with the number of objectives.
+    few = len(search.objectives) <= MOST_OF_GP or search.weights
+    return "gp" if search.trials <= LARGEST_GP and few and not search.conditional else "tpe"
 
 
 def base_parameters(search: Search) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from contracts.errors import InvalidRequest, Problem, ProblemType
+from contracts.request.objectives import Objective, disagreements
 from contracts.request.reading import did_you_mean, parsed, problems_of, put, read_request, shown, with_overrides
 from contracts.request.request import Request
 from contracts.request.section import AutoWhole, Name, Real, Section, Whole, refused
@@ -136,7 +137,11 @@ class Search(Section):
     """Trials are sessions of their own: `base` with one value per path of `space`; the first trial is `base` itself.
 
     Trial n is chosen once trials 0..n-`parallel` have ended, by their values alone: so the same seed makes the same
-    trials whatever ends first. `metric` is also what each trial stops early by.
+    trials whatever ends first. `metric` is also what each trial stops early by, and by which its best weights are kept.
+
+    With `objectives` a trial is judged by several figures, and `metric` is the first validation metric among them
+    unless it is given. With weights the search optimises one number made of them, which depends on what it has seen;
+    without, it looks for the trials than which no other is better in all.
 
     No further trial begins once those that count have trained for `epochs` epochs in all, or `seconds` seconds after
     the search was requested, as the log tells; those that have begun go on to their end.
@@ -151,6 +156,7 @@ class Search(Section):
     sampler: Literal["auto", "gp", "tpe", "random", "grid"] = "auto"
     metric: str = Field("val_loss", max_length=64)
     direction: Literal["auto", "minimize", "maximize"] = "auto"
+    objectives: tuple[Objective, ...] = Field((), max_length=8)
     seed: Whole = Field(0, ge=0, lt=2**31)
     epochs: Whole | None = Field(None, ge=1, le=10**9)
     seconds: Real | None = Field(None, gt=0, le=1e9)
@@ -159,8 +165,17 @@ class Search(Section):
     @model_serializer(mode="wrap")
     def _without_what_is_not_wanted(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
         values: dict[str, object] = write(self)
-        later = ("epochs", "seconds", "halving")
-        return {name: value for name, value in values.items() if value is not None or name not in later}
+        later = ("epochs", "seconds", "halving", "objectives")
+        return {name: value for name, value in values.items() if value or name not in later}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _trains_by_the_first_metric(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or "metric" in given or not isinstance(given.get("objectives"), list | tuple):
+            return given
+        named = (one["metric"] for one in given["objectives"] if isinstance(one, Mapping) and "metric" in one)
+        first = next((metric for metric in named if isinstance(metric, str) and metric.startswith("val_")), None)
+        return {**given, "metric": first} if first else given
 
     @field_validator("space", mode="before")
     @classmethod
@@ -185,6 +200,16 @@ class Search(Section):
         if self.direction != "auto":
             return self.direction == "minimize"
         return less_is_better(self.metric)
+
+    @property
+    def judged_by(self) -> tuple[Objective, ...]:
+        """Its objectives; where it has none, its metric is the only one."""
+        return self.objectives or (Objective(metric=self.metric, direction=self.direction),)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """By what one number is made of several objectives; empty where none is made."""
+        return tuple(objective.weight for objective in self.objectives if objective.weight is not None)
 
     @cached_property
     def rungs(self) -> tuple[int, ...]:
@@ -352,10 +377,11 @@ def _type_of(problem: Problem) -> ProblemType:
     first, _, rest = problem.path.removeprefix("base.").partition(".")
     if first in ("trials", "parallel", "epochs", "seconds") or (first == "training" and rest in _OF_THE_MACHINE):
         return "resource"
-    return "convergence" if first in ("metric", "direction", "early_stopping", "halving") else "hyperparameter"
+    return "convergence" if first in _OF_JUDGEMENT else "hyperparameter"
 
 
 _OF_THE_MACHINE = ("device", "threads", "world_size")
+_OF_JUDGEMENT = ("metric", "direction", "objectives", "early_stopping", "validation", "halving")
 
 
 def _check(low: float, high: float, *, log: bool) -> None:
@@ -371,6 +397,9 @@ def _problems_in_space(search: Search) -> Iterator[Problem]:
         message = "name, request_id, early_stopping.metric and training.pauses are set by the search"
         yield Problem("space", message, "Leave them out.")
     yield from _problems_of_pauses(search)
+    if search.objectives:
+        yield from disagreements(search.objectives)
+        yield from _problems_of_objectives(search)
     round_about = [path for path in search.space if path not in search.order]
     for path in round_about:
         missing = [of for of in search.space[path].when if of not in search.space]
@@ -402,6 +431,28 @@ def _problems_of_pauses(search: Search) -> Iterator[Problem]:
         yield Problem("halving.first_epochs", f"a training has {epochs} epochs, so there is no rung", "Choose fewer.")
     if len(search.rungs) > MOST_RUNGS:
         yield Problem("halving.factor", f"that makes {len(search.rungs)} rungs", f"Have {MOST_RUNGS} at most.")
+
+
+def _problems_of_objectives(search: Search) -> Iterator[Problem]:
+    """What objectives and the rest of the search disagree on, and metrics that no evaluation of a trial would have."""
+    if search.metric not in (names := [objective.metric for objective in search.objectives]):
+        yield Problem("metric", f"{search.metric!r} is none of the objectives", "Leave it out, or name one of them.")
+    if search.direction != "auto":
+        yield Problem("direction", "each objective has its own", "Leave it out.")
+    trial = search.trial(0, {})
+    listed = value_at(trial, "validation.metrics")
+    for place, name in enumerate(names):
+        # What training is judged by is looked at with the first trial.
+        if not name.startswith("val_") or name == search.metric:
+            continue
+        path = f"objectives.{place}.metric"
+        try:
+            read_request(put(trial, CONTROL.split("."), name))
+        except InvalidRequest as error:
+            yield from (Problem(path, each.message, each.cure) for each in error.problems if each.path == CONTROL)
+        else:
+            if isinstance(listed, list | tuple) and name[4:] not in ("loss", *listed):
+                yield Problem(path, "is not among `validation.metrics` of the base", f"Add {name[4:]} to that list.")
 
 
 def _problems_at(search: Search, path: str, domain: Interval | Wholes | Choice) -> Iterator[Problem]:

@@ -24,7 +24,14 @@ from runtime.views.plot import sketch, sketch_told
 from runtime.views.resources import resources_text
 
 if TYPE_CHECKING:
-    from contracts.replies import ProblemReply, ProposalReply, RangeTestReply, ResourcesReply, SessionReply
+    from contracts.replies import (
+        FrontTrialReply,
+        ProblemReply,
+        ProposalReply,
+        RangeTestReply,
+        ResourcesReply,
+        SessionReply,
+    )
     from runtime.replay.verdict import ReplayVerdict, Verdict
 
 STATE_TONES: dict[str, Tone] = {"completed": "good", "failed": "bad", "cancelled": "warn", "paused": "warn"}
@@ -73,10 +80,32 @@ def session_page(summary: SessionReply) -> Page:
         ("wall", f"{summary['wall_s']:.1f} s, {count_of(summary.get('events', 0), 'event')}"),
     ]
     title = str(summary.get("name") or summary["kind"])
-    blocks: list[Block] = [key_figures(*rows)]
+    blocks: list[Block] = [key_figures(*rows), *front_table(summary.get("front", ()))]
     if problem := summary.get("problem"):
         blocks.append(problem_figures(problem))
     return Page(title, f"{summary['kind']} {summary['session']}", tuple(blocks))
+
+
+def front_table(front: Sequence[FrontTrialReply]) -> Iterator[Block]:
+    """The trials of a search than which no other is better in all its objectives, with their value of each."""
+    if not front:
+        return
+    yield Text("No trial is better in all objectives than one of these:")
+    metrics = list(front[0]["values"])
+    score = [PageColumn("score", "number")] if front[0]["score"] is not None else []
+    rows = tuple(
+        (
+            trial["number"],
+            *(trial["values"][metric] for metric in metrics),
+            *([trial["score"]] if score else []),
+            in_words(trial["parameters"]),
+            Phrase(trial["session"], code=True),
+        )
+        for trial in front
+    )
+    figures = [*(PageColumn(metric, "number") for metric in metrics), *score]
+    columns = (PageColumn("trial", "count"), *figures, PageColumn("parameters"), PageColumn("session", "code"))
+    yield PageTable(columns, rows)
 
 
 def _proposal(waiting: ProposalReply) -> str:

@@ -351,7 +351,8 @@ def _(event: searches.TrialStarted) -> str:
 
 @_said.register
 def _(event: searches.TrialFinished) -> str:
-    return f"trial {event.number} {event.state}" + (f": {short(event.value)}" if event.value is not None else "")
+    value = in_words(event.values) if event.values else "" if event.value is None else short(event.value)
+    return f"trial {event.number} {event.state}" + (f": {value}" if value else "")
 
 
 @_said.register
@@ -368,6 +369,9 @@ def _(event: searches.RungDecided) -> str:
 
 @_said.register
 def _(event: searches.SearchCompleted) -> str:
+    if event.best_value is None and event.front:
+        better = f"{count_of(len(event.front), 'trial')} than which none is better in all objectives"
+        return f"search completed after {count_of(event.trials, 'trial')}, with {better}"
     if event.best_value is None and event.best_parameters:
         return f"range test completed, suggests {in_words(event.best_parameters)}"
     if event.best_value is None:

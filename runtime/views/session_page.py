@@ -12,7 +12,7 @@ from runtime.diagnosis.health import AdviceLine, advice_lines
 from runtime.log import retention
 from runtime.replay.comparison import flat
 from runtime.views import curves, view
-from runtime.views.answer_pages import metrics_text, problem_figures, state_phrase, verdict_phrase
+from runtime.views.answer_pages import front_table, metrics_text, problem_figures, state_phrase, verdict_phrase
 from runtime.views.blocks import (
     Block,
     Content,
@@ -83,6 +83,7 @@ def report_page(session: SessionState, record: SessionRecord, root: str = "", bu
         ("Decisions", _told(record.decisions, record.decisions_total) or undecided),
         ("Trouble", _told(record.trouble, record.trouble_total)),
         ("Range test", _range_test(session)),
+        ("Front", [*front_table(view.front(session))]),
         ("Trials", _trials(session)),
         ("Checkpoints", _checkpoints(session)),
         ("Artifacts", _artifacts(session)),

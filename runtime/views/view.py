@@ -54,6 +54,7 @@ def summary(session: SessionState, blobs: Path | None = None, queue: Queue | Non
         "best_step": session.training.best.step if session.training.best else None,
         "last": last(session),
         "best_trial": best_trial(session),
+        "front": front(session),
         "range_test": range_test(session),
         "artifacts": artifacts(session, blobs),
         "refused": refused(session),
@@ -183,6 +184,21 @@ def best_trial(session: SessionState) -> replies.BestTrialReply | None:
         "value": finished.value,
         "parameters": {**parameters},
     }
+
+
+def front(session: SessionState) -> list[replies.FrontTrialReply]:
+    """The trials of a completed search than which no other is better in all its objectives; none where it has one."""
+    parameters = {trial.number: trial.parameters for trial in SearchState.of(session).trials}
+    return [
+        {
+            "number": trial.number,
+            "session": trial.session,
+            "values": dict(trial.values),
+            "score": trial.score,
+            "parameters": {**parameters.get(trial.number, {})},
+        }
+        for trial in (session.outcome.front if isinstance(session.outcome, SearchCompleted) else ())
+    ]
 
 
 def range_test(session: SessionState) -> replies.RangeTestReply | None:

@@ -30,11 +30,13 @@ def ask(search: Search, sampler: str, number: int, past: Sequence[Past]) -> dict
         else:
             # Options may be lists, which a study cannot hold, so it chooses their places.
             space[path] = CategoricalDistribution(tuple(range(len(domain.options))))
+    # The one number that is made of objectives with weights is better where it is less.
+    less = [True] if search.weights else [objective.minimizes for objective in search.judged_by]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study = optuna.create_study(
             sampler=_sampler(sampler, search.seed + number, len(space), groups=search.conditional),
-            direction="minimize" if search.minimizes else "maximize",
+            directions=["minimize" if each else "maximize" for each in less],
         )
         study.add_trials([_trial(search, space, trial) for trial in past])
         if not search.conditional:
@@ -79,4 +81,5 @@ def _trial(search: Search, space: dict[str, BaseDistribution], past: Past) -> Fr
         for path, value in past.parameters.items()
     }
     known = {path: space[path] for path in params}
-    return create_trial(state=STATES[past.state], value=past.value, params=params, distributions=known)
+    values = past.values or (() if past.value is None else (past.value,))
+    return create_trial(state=STATES[past.state], values=values or None, params=params, distributions=known)

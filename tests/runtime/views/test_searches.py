@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from contracts.hyperparameter_specialist import (
+    FrontTrial,
     LearningRateSuggested,
     SearchCancelled,
     SearchCompleted,
@@ -75,6 +76,32 @@ def test_a_report_lists_the_parameters_and_the_session_of_every_trial() -> None:
     assert f"| 1 | completed | 0.25 | {RATE} 0.01235, model.hidden [8, 8] | `{SECOND}` |" in page
     assert f"| 2 | refused |  | {RATE} 0.5, model.hidden [8] |  |" in page
     assert f"| best trial | 1: {RATE} 0.01235, model.hidden [8, 8], session {SECOND} |" in page
+
+
+FRONT = [
+    FrontTrial(number=0, session=FIRST, values={"val_loss": 0.5, "parameters": 10.0}),
+    FrontTrial(number=1, session=SECOND, values={"val_loss": 0.25, "parameters": 99.0}),
+]
+OPEN = COMPLETED.model_copy(update={"best_number": None, "best_session": None, "best_value": None, "front": FRONT})
+
+
+def test_a_front_is_shown_with_the_values_of_its_trials_and_a_score_where_there_are_weights() -> None:
+    seen = view.summary(searched(OPEN))
+    assert seen["best_trial"] is None
+    assert [(one["number"], one["values"], one["score"]) for one in seen["front"]] == [
+        (one.number, one.values, None) for one in FRONT
+    ]
+    assert seen["front"][1]["parameters"] == TRIALS[1].parameters
+    for page in (session_page(seen), report_page(searched(OPEN), SessionRecord())):
+        assert f"| 1 | 0.25 | 99 | {RATE} 0.01235, model.hidden [8, 8] | `{SECOND}` |" in markdown.render(page)
+    assert "score" not in terminal.render(session_page(seen))
+    scored = [one.model_copy(update={"score": 1.5}) for one in FRONT]
+    seen = view.summary(searched(COMPLETED.model_copy(update={"front": scored})))
+    assert "| 1 | 0.25 | 99 | 1.5 |" in markdown.render(session_page(seen))
+    assert "with 2 trials than which none is better in all objectives" in sentence(OPEN)
+    assert view.summary(searched(COMPLETED))["front"] == []
+    told = TrialFinished(number=1, session=SECOND, state="completed", value=0.25, values=FRONT[1].values)
+    assert sentence(told) == "trial 1 completed: val_loss 0.25, parameters 99"
 
 
 def test_the_end_of_a_search_is_told_with_what_it_found() -> None:
