@@ -128,8 +128,9 @@ class Turns:
         return TrainingRoom(self._most, (*sorted(self._training), *waiting), self._all.memory_bytes, self._all.devices)
 
     def ask(self, session: str, where: Place, needs: Demand = NO_NEEDS) -> None:
-        """Wait for a turn; a session that asks again keeps its place."""
-        self._waiting[session], self._needs[session] = where, needs
+        """Wait for a turn; a session that asks again keeps its place, and one that has its turn keeps that."""
+        if session not in self._training:
+            self._waiting[session], self._needs[session] = where, needs
 
     def take(self, session: str) -> bool:
         """Take a turn if this session is next and there is room; True means that it holds the turn until `leave`.

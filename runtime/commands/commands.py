@@ -44,6 +44,7 @@ from contracts.kinds import kinds
 from contracts.queue import Demand
 from contracts.request import read_request
 from contracts.request.reading import put, shown
+from contracts.request.training import Training
 from contracts.roles import BUILT_IN, DESK, OPERATOR, TRAINER
 from contracts.signed_command import OWNER, refuse_without, signed_in
 from runtime.commands.askers import THE_OWNER, Asker, Askers
@@ -56,6 +57,7 @@ from runtime.jobs.failpoints import failpoint
 from runtime.jobs.resources import gib
 from runtime.log import lane_writer, retention, session_log
 from runtime.model.checkpoints import find_checkpoint
+from runtime.node.presence import PRESENT
 from runtime.views.view import ended, event_line, queue_lines, summary
 
 if TYPE_CHECKING:
@@ -231,11 +233,12 @@ class Commands:
         A search is judged by the request of its trials; a trial is judged as its search's requester.
         """
         place = "base.training" if "base" in request else "training"
-        training: Mapping[str, Any] = (request.get("base") or request).get("training") or {}
-        priority, most = training.get("priority", 0), self.node.settings.most_priority
-        rooms = [one.room.machine for one in self.node.presence.roster() if one.role == TRAINER and one.room.slots]
-        if asked_by in BUILT_IN:
-            rooms = []  # what a child of a session needs was judged with its parent, and waits like any other
+        # The base of a search is as it was written.
+        training = Training.model_validate((request.get("base") or request).get("training") or {})
+        priority, most = training.priority, self.node.settings.most_priority
+        trainers = [one for one in self.node.presence.roster() if one.role == TRAINER and one.seconds < PRESENT]
+        # What a child of a session needs was judged with its parent, and waits like any other.
+        rooms = [one.room.machine for one in trainers if one.room.slots and asked_by not in BUILT_IN]
         while asked_by in BUILT_IN and parent is not None:
             genesis = (await self.history(parent)).state.genesis
             asked_by, parent = (genesis.asked_by, genesis.parent) if genesis is not None else ("", None)
@@ -244,14 +247,15 @@ class Commands:
             message = f"{asked_by} may ask for a priority of {most} at most, and this is {priority}"
             cure = f"Ask for {most} or less; the owner of the home sets `most_priority`."
             problems.append(Problem(f"{place}.priority", message, cure))
-        needs = Demand(**training.get("needs", {}))
+        needs = Demand(**dict(training.needs))
         # With nobody there yet it waits for who comes.
         if rooms and any(needs) and not any(map(needs.fits, rooms)):
-            memory, devices = max(room.memory_bytes or 0 for room in rooms), max(room.devices for room in rooms)
-            message = (
-                f"{gib(needs.memory_bytes)} of memory and {count_of(needs.devices, 'device')} are needed, and no "
-                f"trainer that is there has more than {gib(memory)} and {devices}"
-            )
+            memory = max((room.memory_bytes for room in rooms if room.memory_bytes is not None), default=0)
+            devices = max(room.devices for room in rooms)
+            figures = [(f"{gib(needs.memory_bytes)} of memory", gib(memory))] if needs.memory_bytes else []
+            figures += [(count_of(needs.devices, "device"), str(devices))] if needs.devices else []
+            wanted, there = (" and ".join(words) for words in zip(*figures, strict=True))
+            message = f"a session needs {wanted}, and no trainer that is there has more than {there}"
             cure = "Ask for less, or start a trainer on a larger machine first: swarm agent run trainer."
             problems.append(Problem(f"{place}.needs", message, cure))
         if problems:

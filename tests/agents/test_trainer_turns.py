@@ -54,6 +54,14 @@ def test_whoever_leaves_the_queue_keeps_nobody_waiting() -> None:
     assert queue.take("s2")
 
 
+def test_whoever_has_a_turn_and_asks_again_keeps_nobody_waiting() -> None:
+    queue = turns(2, None, 1, 2)
+    assert queue.take("s1")
+    queue.ask("s1", (False, 1, "s1"))
+    assert queue.take("s1")
+    assert queue.take("s2")
+
+
 def test_the_first_needs_no_memory_that_is_free_and_the_next_one_does() -> None:
     queue = turns(4, 100 << 20, 1, 2)
     assert queue.take("s1")

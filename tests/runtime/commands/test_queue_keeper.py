@@ -206,9 +206,9 @@ async def test_a_priority_above_the_setting_is_the_owners_and_what_fits_no_train
         waits = await made.commands.submit(needy, asked_by="client")
         made.presence.offer("trainer", lambda: TrainingRoom(1, (), 1 << 30))
         made.presence.here("trainer")
-        with pytest.raises(InvalidRequest, match=r"2 GiB of memory .* no trainer that is there has more than 1 GiB"):
+        with pytest.raises(InvalidRequest, match=r"needs 2 GiB of memory, and no trainer .* more than 1 GiB"):
             await made.commands.submit(needy, asked_by="client")
-        search = {"base": {"training": {"priority": 3}}, "space": {}}
+        search = {"base": {"training": {"priority": "3"}}, "space": {}}
         with pytest.raises(InvalidRequest, match=r"base\.training\.priority"):
             await made.commands.submit(search, "search", asked_by="person_ann")
         parent = await made.commands.submit({"base": {}, "space": {}}, "search", asked_by="person_ann")
