@@ -37,7 +37,8 @@ from agents.hyperparameter_specialist.jobs.ask import ask
 from agents.hyperparameter_specialist.progress import Past, sampler_of
 from benchmarks.report import parser, report
 from benchmarks.search_cases.problems import EPOCHS, Problem, hartmann, lcbench
-from contracts.request.search import Halving, Interval
+from contracts.request.search import Halving
+from contracts.request.space import Interval
 from runtime.statistics.resampling import sign_flip
 
 TRIALS, DRAWN = 30, 40

@@ -29,7 +29,7 @@ from contracts.findings import Mode
 from contracts.operator import KindName
 from contracts.request import Request, read_request
 from contracts.request.reading import problems_of, shown
-from contracts.request.search import RangeTest, Search, read_search
+from contracts.request.search import Method, read_search
 from contracts.request.section import refused
 from contracts.request.training import Format, Quantization
 from contracts.roles import Right
@@ -218,10 +218,10 @@ class SubmitCommand(Command):
     asked_by: Asker | None = None
 
     if TYPE_CHECKING:
-        request: Request | Search | RangeTest
+        request: Request | Method
 
     begins: ClassVar[KindName]
-    reader: ClassVar[Callable[[Mapping[str, object]], Request | Search | RangeTest]]
+    reader: ClassVar[Callable[[Mapping[str, object]], Request | Method]]
     """Reads the sections of the request."""
 
     def __init_subclass__(cls, *, begins: KindName, **stated: Any) -> None:
@@ -257,7 +257,7 @@ class TrainCommand(SubmitCommand, verb="train", right="ask", reply=replies.Begun
 class SearchCommand(SubmitCommand, verb="search", right="ask", reply=replies.BegunReply, begins="search"):
     """Request a search whose trials are sessions of their own."""
 
-    request: Search | RangeTest
+    request: Method
     reader = read_search
 
 
@@ -282,7 +282,9 @@ class ForkCommand(Command, verb="fork", right="ask", reply=replies.ForkReply):
     without: Rows = Field(default_factory=list)
     request_id: RequestId | None = None
     asked_by: Asker | None = None
-    under: Annotated[SessionName | None, Field(description="A proof that goes on, whose trial the fork is.")] = None
+    under: Annotated[
+        SessionName | None, Field(description="A proof or search that goes on, whose trial the fork is.")
+    ] = None
 
 
 class ProveCommand(Command, verb="prove", right="ask", reply=replies.ReadReply):

@@ -76,6 +76,46 @@ class RungDecided(Event, lane=HYPERPARAMETER_SPECIALIST, wire="rung.decided"):
     stopped: list[int]
 
 
+class MemberCopy(Value):
+    """A member of a population leaves its state and goes on as the trial `number`, from a step of a better one's trial.
+
+    `parameters` are those that it has from there on; the genesis of its new session names step, digest and changes.
+    """
+
+    member: int
+    number: int
+    trial: int
+    session: str
+    step: int
+    parameters: dict[str, JsonValue]
+
+
+class GenerationDecided(Event, lane=HYPERPARAMETER_SPECIALIST, wire="generation.decided"):
+    """All members of a population have come to the end of a generation: which trials go on, the best first, which stop,
+    and what the members go on as whose trials stop."""
+
+    generation: int
+    epochs: int
+    kept: list[int]
+    stopped: list[int]
+    copies: list[MemberCopy]
+
+
+class LineageStage(Value):
+    """A stretch of the training of which a member's state is the end: a trial from a step on, up to the next one's."""
+
+    number: int
+    session: str
+    step: int
+    parameters: dict[str, JsonValue]
+
+
+class LineageTraced(Event, lane=HYPERPARAMETER_SPECIALIST, wire="lineage.traced"):
+    """How the best member of a population came to its state: the schedule of its parameters, from the beginning on."""
+
+    stages: list[LineageStage]
+
+
 class SearchLimited(
     Event,
     lane=HYPERPARAMETER_SPECIALIST,
@@ -153,6 +193,8 @@ class SearchState(KindState):
     suggested: LearningRateSuggested | None = None
     paused: tuple[TrialPaused, ...] = ()
     rungs: tuple[RungDecided, ...] = ()
+    generations: tuple[GenerationDecided, ...] = ()
+    lineage: LineageTraced | None = None
     limited: bool = False
     """Whether its time is over."""
 
@@ -168,13 +210,15 @@ SEARCH = Kind(
     carriers=(Carrier(HYPERPARAMETER_SPECIALIST),),
     ends={SearchCompleted: "completed", SearchCancelled: "cancelled", SearchFailed: _state_after_failure},
     heeds=(CancelRequested,),
-    begets=("trial",),
+    begets=("trial", "fork"),
     reported=True,
     folds={
         TrialStarted: lambda s, e, f: having(s, trials=(*s.trials, e)),
         TrialFinished: lambda s, e, f: having(s, finished=(*s.finished, e)),
         TrialPaused: lambda s, e, f: having(s, paused=(*s.paused, e)),
         RungDecided: lambda s, e, f: having(s, rungs=(*s.rungs, e)),
+        GenerationDecided: lambda s, e, f: having(s, generations=(*s.generations, e)),
+        LineageTraced: lambda s, e, f: having(s, lineage=e),
         SearchLimited: lambda s, e, f: having(s, limited=True),
         LearningRateSuggested: lambda s, e, f: having(s, suggested=e),
     },

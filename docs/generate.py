@@ -168,6 +168,7 @@ def paragraphs(text: str) -> str:
 def requests() -> Iterator[str]:
     """Every option of a request and of a search."""
     from contracts.request import Request
+    from contracts.request.population import Population
     from contracts.request.request import MODES
     from contracts.request.search import RangeTest, Search
 
@@ -176,7 +177,13 @@ def requests() -> Iterator[str]:
     yield "every default out, `swarm check FILE` tries it with one real batch. A number given to `--set` stands after a"
     yield "dotted path: `--set optimizer.learning_rate=0.01`."
     told: set[str] = set()
-    for title, model in (("A training", Request), ("A search", Search), ("A learning-rate range test", RangeTest)):
+    titles = {
+        "A training": Request,
+        "A search": Search,
+        "A population": Population,
+        "A learning-rate range test": RangeTest,
+    }
+    for title, model in titles.items():
         schema = model.model_json_schema()
         yield from ("", f"## {title}", "", paragraphs(schema.get("description", "")), "")
         yield from members(schema)

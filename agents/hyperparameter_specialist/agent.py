@@ -8,7 +8,7 @@ import math
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Never, TypeVar
+from typing import Any
 
 from agents.hyperparameter_specialist import curve
 from agents.hyperparameter_specialist.jobs import (
@@ -19,41 +19,29 @@ from agents.hyperparameter_specialist.jobs import (
     sweep_rates,
 )
 from agents.hyperparameter_specialist.outcomes import finished, paused
+from agents.hyperparameter_specialist.population import PopulationRun
 from agents.hyperparameter_specialist.progress import (
     SearchProgress,
     base_parameters,
     parameters_in,
     sampler_of,
 )
+from agents.hyperparameter_specialist.search_context import Sayings, SearchContext
 from contracts import hyperparameter_specialist as events
 from contracts.data_manager import DatasetRejected
 from contracts.errors import InvalidRequest
 from contracts.operator import ResumeRequested, SessionRequested
 from contracts.request import read_request
+from contracts.request.population import Population
 from contracts.request.search import RangeTest, Search, read_search
 from contracts.session import SessionState
 from runtime.home import allowed
 from runtime.home.workloads import Workloads
-from runtime.jobs.job import Job
 from runtime.log.session_log import SessionLog
 from runtime.node.agent import Agent, Say, on
-from runtime.node.agent_context import Wakeup, first_done, why_cancelled, wish_to_cancel
-from runtime.node.child_sessions import TRY_AGAIN, ChildSessions
+from runtime.node.agent_context import Wakeup, first_done, wish_to_cancel
+from runtime.node.child_sessions import TRY_AGAIN
 from runtime.replay import initial_state
-
-A = TypeVar("A")
-R = TypeVar("R")
-Sayings = (
-    events.LearningRateSuggested
-    | events.TrialStarted
-    | events.TrialFinished
-    | events.TrialPaused
-    | events.RungDecided
-    | events.SearchLimited
-    | events.SearchCompleted
-    | events.SearchCancelled
-    | events.SearchFailed
-)
 
 
 class HyperparameterSpecialist(Agent):
@@ -67,32 +55,10 @@ class HyperparameterSpecialist(Agent):
         wanted = read_search(asked.request)
         if isinstance(wanted, RangeTest):
             await RangeTestRun(self.role, wakeup, say).run(wanted)
+        elif isinstance(wanted, Population):
+            await PopulationRun(self.role, wakeup, say, wanted).run()
         else:
             await SearchRun(self.role, wakeup, say, wanted).run()
-
-
-class SearchContext:
-    """What a search works with: its session, sessions that are trials, jobs in children. It decides nothing."""
-
-    def __init__(self, role: str, wakeup: Wakeup, say: Say[Sayings]) -> None:
-        self.role, self.say = role, say
-        self.own, self.ground = wakeup.history, wakeup.ground
-        self.trials = ChildSessions(role, wakeup)
-
-    @property
-    def now(self) -> SessionState:
-        """The search's session at this moment."""
-        return self.own.state
-
-    @property
-    def cancelled(self) -> str:
-        """The reason that a person gave for cancelling the search; empty while none was asked."""
-        return why_cancelled(self.now)
-
-    async def ask(self, job: Job[A, R, Never, Never], argument: A) -> R:
-        """The answer of a job in a child."""
-        log = self.ground.home.session(self.own.id) / "search.log"
-        return await self.ground.children.run(job, argument, session=self.own.id, log=log)
 
 
 class SearchRun(SearchContext):
@@ -114,7 +80,7 @@ class SearchRun(SearchContext):
             sizes = [history.size for history in watched]
             news = self._news(progress)
             if self.cancelled:
-                await self._cancel(progress)
+                await self.cancel(len(progress.finished), progress.best())
             elif news:
                 await self.say(*news)
             elif progress.complete:
@@ -200,13 +166,6 @@ class SearchRun(SearchContext):
             return base
         question = TrialQuestion(search.resolved(), sampler, number, progress.before(number))
         return dict(await self.ask(choose_parameters, question))
-
-    async def _cancel(self, progress: SearchProgress) -> None:
-        await self.trials.cancel("its search was cancelled")
-        best, trials = progress.best(), len(progress.finished)
-        await self.say(
-            events.SearchCancelled(reason=self.cancelled, trials=trials, best_session=best.session if best else None)
-        )
 
 
 class RangeTestRun(SearchContext):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -23,7 +23,8 @@ from contracts.hyperparameter_specialist import (
 )
 from contracts.request import read_request
 from contracts.request.objectives import costs, pareto_front, ranking, weigh
-from contracts.request.search import Search, inside, same, value_at
+from contracts.request.search import Search
+from contracts.request.space import inside, same, value_at
 from contracts.session import SessionState
 
 LARGEST_GP = 200
@@ -214,18 +215,7 @@ class SearchProgress:
         """The event that ends the search: completed with the best trial, or failed with the reason."""
         best, front = self.best(), self.front()
         if best is None and not front:
-            states = Counter(trial.state for trial in self.finished.values())
-            kind: ProblemType = "convergence"
-            if not states or "rejected" in states:
-                kind = "resource"
-            elif states.keys() <= {"refused"}:
-                kind = "hyperparameter"
-            return SearchFailed(
-                message=f"none of {len(self.finished)} trials has a value ({', '.join(sorted(states))}).",
-                cure="Look at one of them: swarm sessions, swarm show SESSION.",
-                type=kind,
-                states=dict(sorted(states.items())),
-            )
+            return without_value(self.finished.values())
         return SearchCompleted(
             trials=len(self.finished),
             best_number=best.number if best else None,
@@ -234,6 +224,22 @@ class SearchProgress:
             best_parameters=dict(self.started[best.number].parameters) if best else {},
             front=front,
         )
+
+
+def without_value(finished: Iterable[TrialFinished]) -> SearchFailed:
+    """The event that ends a search of which no trial has a value."""
+    states = Counter(trial.state for trial in finished)
+    kind: ProblemType = "convergence"
+    if not states or "rejected" in states:
+        kind = "resource"
+    elif states.keys() <= {"refused"}:
+        kind = "hyperparameter"
+    return SearchFailed(
+        message=f"none of {states.total()} trials has a value ({', '.join(sorted(states))}).",
+        cure="Look at one of them: swarm sessions, swarm show SESSION.",
+        type=kind,
+        states=dict(sorted(states.items())),
+    )
 
 
 def sampler_of(search: Search) -> Literal["gp", "tpe", "random", "grid"]:

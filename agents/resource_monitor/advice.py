@@ -17,10 +17,10 @@ from pydantic import ValidationError
 
 from bus.disk import write_file
 from contracts.event import Value
+from contracts.request.reading import flat
 from contracts.resource_monitor import AdviceFigure, AdviceJudged, ResourcesAdvised, ResourcesSummarised
 from contracts.session import SessionState
 from contracts.trainer import AttemptEnded, training_seconds
-from runtime.replay.comparison import flat
 
 MOST_ADVICE = 3
 """Pieces of advice that one session gets."""

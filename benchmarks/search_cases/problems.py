@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from contracts.request.search import Interval, Search, Wholes
+from contracts.request.search import Search
+from contracts.request.space import Interval, Wholes
 
 EPOCHS = 52
 """The largest fidelity of every problem: what a full training takes."""

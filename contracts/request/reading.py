@@ -259,3 +259,16 @@ def put(container: Any, path: Sequence[str], value: Any) -> Any:
     inside = dict(container) if isinstance(container, Mapping) else {}
     inside[key] = put(inside.get(key), rest, value)
     return inside
+
+
+def flat(value: Any, path: str = "") -> dict[str, Any]:
+    """Nested mappings and lists as one mapping from dotted paths, as people name values of a request."""
+    inner: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, Mapping):
+        inner = value.items()
+    elif isinstance(value, list | tuple):
+        inner = enumerate(value)
+    leaves: dict[str, Any] = {}
+    for name, item in inner:
+        leaves |= flat(item, f"{path}.{name}" if path else str(name))
+    return leaves or ({path: value} if path else {})

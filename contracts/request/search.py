@@ -8,10 +8,9 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import count, takewhile
 from math import prod
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import (
-    BeforeValidator,
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
@@ -22,94 +21,25 @@ from pydantic import (
 
 from contracts.errors import InvalidRequest, Problem, ProblemType
 from contracts.request.objectives import Objective, disagreements
-from contracts.request.reading import did_you_mean, parsed, problems_of, put, read_request, shown, with_overrides
-from contracts.request.request import Request
+from contracts.request.population import Population
+from contracts.request.reading import did_you_mean, parsed, problems_of, put, read_request, with_overrides
 from contracts.request.section import AutoWhole, Name, Real, Section, Whole, refused
+from contracts.request.space import (
+    CONTROL,
+    PAUSES,
+    Interval,
+    Space,
+    problems_at,
+    put_values,
+    refuse_backwards,
+    same,
+    value_at,
+)
 from contracts.request.training import less_is_better
 
-CONTROL, PAUSES = "early_stopping.metric", "training.pauses"
 MOST_RUNGS = 16
 MOST_BRANCHES = 1000
 """Combinations of the values on which others depend that a grid is counted over."""
-
-Path = Annotated[str, Field(min_length=1, max_length=200)]
-
-
-def _listed(given: object) -> object:
-    return list(given) if isinstance(given, list | tuple) else [given]
-
-
-Values = Annotated[tuple[Any, ...], Field(min_length=1, max_length=1000), BeforeValidator(_listed)]
-"""A value, or a list of some."""
-
-
-class Parameter(Section):
-    """What all domains share. With `when` it is chosen only in trials in which each path named there has one of the
-    values named there; in others the request says nothing at its path but what the base does."""
-
-    when: dict[Path, Values] = Field({}, max_length=8)
-
-    @model_serializer(mode="wrap")
-    def _without_conditions_of_none(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """The genesis does not say what no search had before, so that of a search without it is the same bytes."""
-        values: dict[str, object] = write(self)
-        return values if self.when else {name: value for name, value in values.items() if name != "when"}
-
-
-class Interval(Parameter):
-    """Any number from `low` to `high`; `log` spreads trials evenly over orders of magnitude."""
-
-    type: Literal["float"]
-    low: Real
-    high: Real
-    log: bool = False
-
-    @model_validator(mode="after")
-    def _has_inside(self) -> Interval:
-        _check(self.low, self.high, log=self.log)
-        return self
-
-
-class Wholes(Parameter):
-    """Whole numbers from `low` to `high` in steps of `step`, or spread over orders of magnitude with `log`."""
-
-    type: Literal["int"]
-    low: Whole
-    high: Whole
-    step: Whole = Field(1, ge=1)
-    log: bool = False
-
-    @model_validator(mode="after")
-    def _has_inside(self) -> Wholes:
-        _check(self.low, self.high, log=self.log)
-        if self.log and self.step != 1:
-            raise refused("`log` and `step` exclude each other", "Leave one of them out.")
-        return self
-
-    @property
-    def count(self) -> int:
-        """How many values it allows: any number of them, so they are never listed."""
-        return (self.high - self.low) // self.step + 1
-
-    def value(self, place: int) -> int:
-        """The value at a place, from 0."""
-        return self.low + place * self.step
-
-
-class Choice(Parameter):
-    """One of some values, which may be of any kind; a plain list in the place of a domain is a choice of its items."""
-
-    type: Literal["choice"]
-    options: tuple[Any, ...] = Field(min_length=1, max_length=1000)
-
-    @property
-    def count(self) -> int:
-        """How many values it allows."""
-        return len(self.options)
-
-    def value(self, place: int) -> Any:
-        """The value at a place, from 0."""
-        return self.options[place]
 
 
 class Halving(Section):
@@ -130,9 +60,6 @@ class Halving(Section):
         return tuple(powers)
 
 
-Domain = Annotated[Interval | Wholes | Choice, Field(discriminator="type")]
-
-
 class Search(Section):
     """Trials are sessions of their own: `base` with one value per path of `space`; the first trial is `base` itself.
 
@@ -150,7 +77,7 @@ class Search(Section):
     method: Literal["search"] = "search"
     name: Name = "search"
     base: dict[str, object]
-    space: dict[Path, Domain] = Field(min_length=1, max_length=64)
+    space: Space
     trials: Whole = Field(20, ge=1, le=10_000)
     parallel: Whole = Field(1, ge=1, le=64)
     sampler: Literal["auto", "gp", "tpe", "random", "grid"] = "auto"
@@ -176,16 +103,6 @@ class Search(Section):
         named = (one["metric"] for one in given["objectives"] if isinstance(one, Mapping) and "metric" in one)
         first = next((metric for metric in named if isinstance(metric, str) and metric.startswith("val_")), None)
         return {**given, "metric": first} if first else given
-
-    @field_validator("space", mode="before")
-    @classmethod
-    def _lists_are_choices(cls, space: Any) -> Any:
-        if not isinstance(space, Mapping):
-            return space
-        return {
-            path: {"type": "choice", "options": domain} if isinstance(domain, list | tuple) else domain
-            for path, domain in space.items()
-        }
 
     @field_validator("metric")
     @classmethod
@@ -291,14 +208,7 @@ class Search(Section):
         own: dict[str, object] = {"name": f"{self.name}-{number}"[:120], CONTROL: self.metric}
         if self.rungs:
             own[PAUSES] = list(self.rungs)
-        for path, value in {**parameters, **own}.items():
-            keys = path.split(".")
-            place = next((at for at, key in enumerate(keys) if key.isdigit()), 0)
-            if place and value_at(given, keys[:place]) is None:
-                # One item of a list that the base leaves to its default: the others keep their defaults.
-                given = put(given, keys[:place], value_at(read_request(self.base).resolved(), keys[:place]))
-            given = put(given, keys, value)
-        return given
+        return put_values(given, {**parameters, **own})
 
     def resolved(self) -> dict[str, object]:
         """The JSON form with defaults written out; reading it gives this search again."""
@@ -317,7 +227,7 @@ class RangeTest(Section):
 
     @model_validator(mode="after")
     def _rises(self) -> RangeTest:
-        _check(self.low, self.high, log=True)
+        refuse_backwards(self.low, self.high, log=True)
         return self
 
     def resolved(self) -> dict[str, object]:
@@ -325,35 +235,19 @@ class RangeTest(Section):
         return self.model_dump(mode="json")
 
 
-def value_at(request: object, path: str | Sequence[str]) -> Any:
-    """The value at a dotted path; None where there is nothing."""
-    for key in path.split(".") if isinstance(path, str) else path:
-        if isinstance(request, Mapping):
-            request = request.get(key)
-        elif isinstance(request, list | tuple) and key.isdigit() and int(key) < len(request):
-            request = request[int(key)]
-        else:
-            return None
-    return request
+Method = Search | Population | RangeTest
+METHODS: Mapping[str, type[Method]] = {"search": Search, "population": Population, "lr_range": RangeTest}
 
 
-def same(first: object, second: object) -> bool:
-    """Whether two values of a request are the same: 1 is 1.0, and neither is true."""
-    return first == second and isinstance(first, bool) == isinstance(second, bool)
-
-
-METHODS: Mapping[str, type[Search | RangeTest]] = {"search": Search, "lr_range": RangeTest}
-
-
-def read_search(raw: Mapping[str, object] | bytes | str, *, overrides: Sequence[str] = ()) -> Search | RangeTest:
-    """The search (or range test) in `raw` with overrides applied; raises `InvalidRequest` with every problem found."""
+def read_search(raw: Mapping[str, object] | bytes | str, *, overrides: Sequence[str] = ()) -> Method:
+    """The search (of any method) in `raw` with overrides applied; raises `InvalidRequest` with every problem found."""
     given = with_overrides(parsed(raw), overrides)
     method = given.get("method", "search")
     schema = METHODS.get(method) if isinstance(method, str) else None
     if schema is None:
         raise InvalidRequest([Problem("method", f"{method!r} is not known", did_you_mean(method, METHODS))])
     problems: list[Problem] = []
-    search: Search | RangeTest | None = None
+    search: Method | None = None
     try:
         search = schema.model_validate(given)
     except ValidationError as error:
@@ -367,6 +261,8 @@ def read_search(raw: Mapping[str, object] | bytes | str, *, overrides: Sequence[
     else:
         if isinstance(search, Search):
             problems += _problems_in_space(search)
+        elif isinstance(search, Population):
+            problems += search.problems()
     if problems or search is None:
         raise InvalidRequest([replace(problem, type=_type_of(problem)) for problem in problems])
     return search
@@ -375,20 +271,14 @@ def read_search(raw: Mapping[str, object] | bytes | str, *, overrides: Sequence[
 def _type_of(problem: Problem) -> ProblemType:
     """What a problem of a search is about: how much it may take, what it is judged by, or the values that it tries."""
     first, _, rest = problem.path.removeprefix("base.").partition(".")
-    if first in ("trials", "parallel", "epochs", "seconds") or (first == "training" and rest in _OF_THE_MACHINE):
+    if first in _OF_THE_BUDGET or (first == "training" and rest in _OF_THE_MACHINE):
         return "resource"
     return "convergence" if first in _OF_JUDGEMENT else "hyperparameter"
 
 
+_OF_THE_BUDGET = ("trials", "size", "parallel", "epochs", "seconds")
 _OF_THE_MACHINE = ("device", "threads", "world_size")
-_OF_JUDGEMENT = ("metric", "direction", "objectives", "early_stopping", "validation", "halving")
-
-
-def _check(low: float, high: float, *, log: bool) -> None:
-    if not low < high:
-        raise refused(f"low is {low:g} and high is {high:g}", "Make `low` smaller than `high`.")
-    if log and low <= 0:
-        raise refused(f"low is {low:g}, and orders of magnitude begin above 0", "Make `low` positive, or `log` false.")
+_OF_JUDGEMENT = ("metric", "direction", "objectives", "early_stopping", "validation", "halving", "generation_epochs")
 
 
 def _problems_in_space(search: Search) -> Iterator[Problem]:
@@ -420,7 +310,7 @@ def _problems_in_space(search: Search) -> Iterator[Problem]:
         yield from (Problem("metric", each.message, each.cure) for each in error.problems)
         return
     for path in search.order:
-        yield from _problems_at(search, path, search.space[path])
+        yield from problems_at(search.space, lambda values: search.trial(0, values), path)
 
 
 def _problems_of_pauses(search: Search) -> Iterator[Problem]:
@@ -453,42 +343,3 @@ def _problems_of_objectives(search: Search) -> Iterator[Problem]:
         else:
             if isinstance(listed, list | tuple) and name[4:] not in ("loss", *listed):
                 yield Problem(path, "is not among `validation.metrics` of the base", f"Add {name[4:]} to that list.")
-
-
-def _problems_at(search: Search, path: str, domain: Interval | Wholes | Choice) -> Iterator[Problem]:
-    if path.partition(".")[0] not in Request.model_fields or not all(path.split(".")):
-        yield Problem(f"space.{path}", "is not a setting of a training request", "Write section.key, as --set does.")
-        return
-    for of, allowed in domain.when.items():
-        for value in allowed:
-            if not inside(search.space[of], value):
-                cure = f"Name a value that {of} can have."
-                yield Problem(f"space.{path}.when.{of}", f"{shown(value)} is none of its values", cure)
-    ends = domain.options if isinstance(domain, Choice) else (domain.low, domain.high)
-    around = _conditions(search, path)
-    for value in ends:
-        try:
-            read_request(search.trial(0, {**around, path: value}))
-        except InvalidRequest as error:
-            # Another parameter may be what makes a choice of a kind possible, so only the path itself is judged.
-            for each in error.problems:
-                near = f"{each.path}.".startswith(f"{path}.") or path.startswith(f"{each.path}.")
-                if near or len(search.space) == 1:
-                    yield Problem(f"space.{path}", each.message, each.cure)
-
-
-def _conditions(search: Search, path: str) -> dict[str, object]:
-    """Values under which a trial has a parameter at the path: the first that each condition allows."""
-    values: dict[str, object] = {}
-    for of, allowed in search.space[path].when.items():
-        values |= {**_conditions(search, of), of: allowed[0]}
-    return values
-
-
-def inside(domain: Interval | Wholes | Choice, value: Any) -> bool:
-    """Whether a domain allows a value."""
-    if isinstance(domain, Choice):
-        return any(same(value, option) for option in domain.options)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not domain.low <= value <= domain.high:
-        return False
-    return isinstance(domain, Interval) or (isinstance(value, int) and (value - domain.low) % domain.step == 0)

@@ -15,12 +15,13 @@ from bus.blobs import DirectoryBlobs, digest_of
 from contracts.envelope import Fact
 from contracts.errors import InvalidInput, NotFound, NotVerified, Refused, SwarmError
 from contracts.fork import Fork
+from contracts.request.reading import flat
 from contracts.session import SessionState
 from contracts.trainer import CheckpointWritten
 from runtime.audit.log_digest import tree
 from runtime.fork.genesis import ForkRequest, fork_genesis
 from runtime.log.archive import Archive, StoredSession
-from runtime.replay import comparison, initial_state
+from runtime.replay import initial_state
 from runtime.replay.verdict import Divergence
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def _against_log(state: SessionState, fork: Fork, parent: StoredSession, blobs: 
         for name in ours
         if ours[name] != theirs[name] and not (name in UNKNOWN and ours[name] is None)
     )
-    wanted, said = comparison.flat(made.request), comparison.flat(state.request)
+    wanted, said = flat(made.request), flat(state.request)
     # A later version may know more keys than the one that wrote this.
     wrong = next((path for path in said if said[path] != wanted.get(path)), None)
     if wrong is not None:

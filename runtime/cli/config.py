@@ -53,9 +53,9 @@ def schema(call: Call, *, what: str | None) -> None:
     elif what == "search":
         from pydantic import TypeAdapter
 
-        from contracts.request.search import RangeTest, Search
+        from contracts.request.search import Method
 
-        schema = {"$schema": DIALECT} | TypeAdapter(Search | RangeTest).json_schema()
+        schema = {"$schema": DIALECT} | TypeAdapter(Method).json_schema()
     else:
         from contracts.request import Request
 

@@ -52,9 +52,9 @@ def fork(
 ) -> int:
     """Begin a session in the bits that session S had at STEP, and follow it to its end.
 
-    Its request is that of S with the changes. Data, model, batches and grid stay; learning rate, schedule, epochs,
-    clipping, early stopping, loss weights and seed may change. Rows left out keep their places in the order and weigh
-    nothing: batches and losses are those of the rows that stay. With no change it ends in the very weights of S.
+    Its request is that of S with the changes. Data, model, batches and grid stay; learning rate, dropout, schedule,
+    epochs, clipping, early stopping, loss weights and seed may change. Rows left out keep their places in the order and
+    weigh nothing: batches and losses are those of the rows that stay. With no change it ends in the very weights of S.
     """
     from contracts.request.reading import assigned
 

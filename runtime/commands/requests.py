@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 async def fork(commands: Commands, wish: ForkCommand, by: Asker) -> ForkReply:
-    """Begin a session in the bits of another; `under` names a proof that goes on, whose trial it then is."""
+    """Begin a session in the bits of another; `under` names a session that goes on, whose trial it then is."""
     parent, blobs = await commands.history(wish.session), commands.node.ground.blobs
     under = await commands.open_parent(wish.under, wish.verb) if wish.under else None
     code_of(parent.state, commands.node.home)

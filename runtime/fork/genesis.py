@@ -1,6 +1,6 @@
 """The genesis of a fork, made from its parent's log alone: the same question gives the same answer, to auditors too.
 
-What a fork may change is here too: of a request all that leaves state, rows and grid alone, and rows left out.
+Which rows a fork may leave out is here too; what it may change of a request stands in `contracts.request.changes`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from contracts.errors import InvalidInput, InvalidRequest, NotFound, Problem, Re
 from contracts.fork import Fork
 from contracts.ledger import LedgerCheckpointed
 from contracts.request import Request, read_request
-from contracts.request.loss import Embedding, MultiTask
-from contracts.request.optimizer import Sgd
+from contracts.request.changes import refused_changes
 from contracts.request.reading import put
 from contracts.session import SessionState
 from contracts.trainer import TrainingClaimed
@@ -24,7 +23,6 @@ from runtime.engine.sampling import SPLIT
 from runtime.fork.start import SegmentPath, StepWeights
 from runtime.log.row_names import RowNames, RowPlace
 from runtime.log.session_log import SessionLog
-from runtime.replay.comparison import flat
 from runtime.replay.initial_state import InheritedPlan, ListStore
 
 MODES = ("mode", "auto_fix")
@@ -162,64 +160,6 @@ def _at(request: Any, path: str) -> Any:
     for key in path.split("."):
         request = request[int(key)] if isinstance(request, list) else request[key]
     return request
-
-
-ROWS, STATE, GRID, WORDS = (
-    "the rows are those of the parent",
-    "the state has the shape that it was trained in",
-    "steps are cut as the parent's are",
-    "the parent's request has everything written out",
-)
-FIXED: Mapping[str, str] = {
-    "data": ROWS,
-    "model": STATE,
-    "training.batch_size": GRID,
-    "training.accumulate": GRID,
-    "training.device": GRID,
-    "training.threads": GRID,
-    "training.precision": STATE,
-    "checkpoints.every_steps": GRID,
-    "validation.every_epochs": GRID,
-    "reproducibility.deterministic": GRID,
-    "mode": WORDS,
-    "request_id": WORDS,
-}
-"""What never changes, by path, with the reason."""
-
-MAY = (
-    "A fork may change the learning rate and the optimizer's other numbers, schedule, sampler, augmentation, "
-    "loss weights, epochs, clipping, early stopping, seed, metrics, what is kept, diagnosed and exported."
-)
-
-
-def refused_changes(before: Request, after: Request) -> Iterator[Problem]:
-    """Every change that a fork cannot make, each with the reason."""
-    old, new = flat(before.resolved()), flat(after.resolved())
-    changed = [path for path in dict.fromkeys([*old, *new]) if old.get(path) != new.get(path)]
-    told: dict[str, str] = {}
-    for path in changed:
-        fixed = next((one for one in FIXED if path == one or path.startswith(f"{one}.")), None)
-        if fixed is not None:
-            told[path] = FIXED[fixed]
-    shapes = shape(before), shape(after)
-    told |= {path: STATE for path in shapes[0] | shapes[1] if shapes[0].get(path) != shapes[1].get(path)}
-    for path, reason in told.items():
-        yield Problem(path, f"a fork cannot change it: {reason}", MAY)
-
-
-def shape(request: Request) -> dict[str, object]:
-    """What the names and shapes of the state's tensors follow from, besides data and model."""
-    optimizer, loss = request.optimizer, request.loss
-    return {
-        "optimizer.type": optimizer.type,
-        "optimizer.groups": [one.parameters for one in optimizer.groups],
-        "optimizer.momentum": isinstance(optimizer, Sgd) and optimizer.momentum > 0,
-        "gradients": [one.type for one in request.gradients],
-        "training.ema.decay": request.training.ema.decay > 0,
-        "loss.type": loss.learns,
-        "loss.width": loss.width if isinstance(loss, Embedding) else None,
-        "loss.terms": len(loss.terms) if isinstance(loss, MultiTask) and loss.adaptive else None,
-    }
 
 
 Runs = tuple[tuple[int, int], ...]

@@ -290,16 +290,3 @@ def checkpoint_event(
         blob=blob,
         bytes=size,
     )
-
-
-def flat(value: Any, path: str = "") -> dict[str, Any]:
-    """Nested mappings and lists as one mapping from dotted paths, as people name values of a request."""
-    inner: Iterable[tuple[Any, Any]] = ()
-    if isinstance(value, Mapping):
-        inner = value.items()
-    elif isinstance(value, list | tuple):
-        inner = enumerate(value)
-    leaves: dict[str, Any] = {}
-    for name, item in inner:
-        leaves |= flat(item, f"{path}.{name}" if path else str(name))
-    return leaves or ({path: value} if path else {})

@@ -12,10 +12,11 @@ from typing import Self, TypeVar, cast
 from typing_extensions import TypedDict
 
 from contracts.replies import ParentReply
+from contracts.request.reading import flat
 from contracts.session import SessionState
 from contracts.trainer import ControlEvaluated, WindowRecorded
 from runtime.log.session_log import SessionLog
-from runtime.replay.comparison import first_field, flat
+from runtime.replay.comparison import first_field
 
 T = TypeVar("T")
 Pairs = dict[str, list[object]]

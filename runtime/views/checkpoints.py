@@ -12,9 +12,9 @@ from typing_extensions import TypedDict
 from bus.blobs import DirectoryBlobs
 from contracts.checkpoint_keeper import Role
 from contracts.errors import count_of
+from contracts.request.reading import flat
 from contracts.session import Checkpoint, SessionState
 from runtime.log import retention
-from runtime.replay.comparison import flat
 from runtime.views import curves
 from runtime.views.answer_pages import metrics_text
 from runtime.views.blocks import (

@@ -159,7 +159,7 @@ class Board:
             case SessionRequested(kind=kind, request=request):
                 self.kind, self.name, self.state = kind, request.get("name", ""), "preparing"
                 self.epochs = request.get("training", {}).get("epochs", 0)
-                self.total = request.get("trials", 0) if kind == "search" else 0
+                self.total = request.get("trials", request.get("size", 0)) if kind == "search" else 0
             case trainer.TrainingClaimed(resumed_from=step, resolved=resolved):
                 self.state, self.step, self.total = "training", step, resolved.get("steps_total", self.total)
             case trainer.WindowRecorded(last=step, losses=losses):

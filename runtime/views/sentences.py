@@ -368,6 +368,18 @@ def _(event: searches.RungDecided) -> str:
 
 
 @_said.register
+def _(event: searches.GenerationDecided) -> str:
+    copies = [f"member {copy.member} goes on from trial {copy.trial} as trial {copy.number}" for copy in event.copies]
+    return f"after {count_of(event.epochs, 'epoch')} {', '.join(copies) or 'no member copies another'}"
+
+
+@_said.register
+def _(event: searches.LineageTraced) -> str:
+    begins = [f"from step {stage.step} trial {stage.number} ({in_words(stage.parameters)})" for stage in event.stages]
+    return f"the best member's lineage: {', '.join(begins)}"
+
+
+@_said.register
 def _(event: searches.SearchCompleted) -> str:
     if event.best_value is None and event.front:
         better = f"{count_of(len(event.front), 'trial')} than which none is better in all objectives"

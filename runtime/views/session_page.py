@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from contracts.errors import count_of
 from contracts.exporter import ExportingState
 from contracts.hyperparameter_specialist import SearchState
+from contracts.request.reading import flat
 from contracts.session import Checkpoint, SessionState
 from contracts.trainer import AuditCompleted
 from runtime.diagnosis.health import AdviceLine, advice_lines
 from runtime.log import retention
-from runtime.replay.comparison import flat
 from runtime.views import curves, view
 from runtime.views.answer_pages import front_table, metrics_text, problem_figures, state_phrase, verdict_phrase
 from runtime.views.blocks import (

@@ -28,6 +28,7 @@ from agents.resource_monitor.usage import Sample, SwarmProcess, Tally, sample, s
 from bus import process_facts, subjects
 from contracts.errors import InvalidRequest
 from contracts.request import read_request
+from contracts.request.reading import flat
 from contracts.resource_monitor import (
     AlertResource,
     ProcessUsage,
@@ -40,7 +41,6 @@ from contracts.session import SessionState
 from runtime.home.settings import ALERTS, Receiver, Threshold
 from runtime.host.swarm_node import SwarmNode
 from runtime.jobs import resources
-from runtime.replay.comparison import flat
 from runtime.views.blocks import Curves
 from runtime.views.resources import resource_blocks, trend
 from runtime.views.view import resources_reply

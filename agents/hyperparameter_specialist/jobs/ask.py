@@ -13,7 +13,8 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from agents.hyperparameter_specialist.progress import Past
-from contracts.request.search import Choice, Interval, Search, Wholes
+from contracts.request.search import Search
+from contracts.request.space import Choice, Interval, Wholes
 
 STATES = {"complete": TrialState.COMPLETE, "running": TrialState.RUNNING, "failed": TrialState.FAIL}
 
