@@ -27,22 +27,46 @@ class LearningRateSuggested(Event, lane=HYPERPARAMETER_SPECIALIST, wire="learnin
     diverged_at: Exact | None = None
 
 
-class TrialStarted(Event, lane=HYPERPARAMETER_SPECIALIST, wire="trial.started", upcasts=[unchanged, unchanged]):
+class TrialStarted(
+    Event, lane=HYPERPARAMETER_SPECIALIST, wire="trial.started", upcasts=[unchanged, unchanged, unchanged]
+):
     """A set of parameters is tried as a session of its own.
 
     Since version 3 it names an earlier trial of the same request, whose session it shares: the same data, model and
-    seed are not trained twice."""
+    seed are not trained twice. Since version 4 `sessions` are those of all its seeds, in their order, where it has
+    several; `session` is the first one."""
 
     number: int
     session: str
     parameters: dict[str, JsonValue]
     same_as: int | None = None
+    sessions: list[str] = Field(default_factory=list)
+
+    @property
+    def by_seed(self) -> list[str]:
+        """Its sessions: one for each seed."""
+        return self.sessions or [self.session]
 
 
-class TrialFinished(Event, lane=HYPERPARAMETER_SPECIALIST, wire="trial.finished", upcasts=[unchanged, unchanged]):
+class SeedResult(Value):
+    """What a trial came to with one of its seeds: its values by metric, as far as it has any."""
+
+    seed: int
+    session: str
+    state: str
+    epochs: int
+    values: dict[str, Exact]
+
+
+class TrialFinished(
+    Event, lane=HYPERPARAMETER_SPECIALIST, wire="trial.finished", upcasts=[unchanged, unchanged, unchanged]
+):
     """A trial's session ended with this value, or without one, after so many epochs (told since version 2).
 
-    Since version 3 `values` holds each objective of which it has a finite value, by its metric."""
+    Since version 3 `values` holds each objective of which it has a finite value, by its metric. Since version 4, of a
+    trial with several seeds, values are means over all of them, `spread` is the standard deviation of each and `epochs`
+    the sum; a trial whose state is `completed` has completed with every seed.
+    """
 
     number: int
     session: str
@@ -50,12 +74,15 @@ class TrialFinished(Event, lane=HYPERPARAMETER_SPECIALIST, wire="trial.finished"
     value: Exact | None = None
     epochs: int = 0
     values: dict[str, Exact] = Field(default_factory=dict)
+    spread: dict[str, Exact] = Field(default_factory=dict)
+    seeds: list[SeedResult] = Field(default_factory=list)
 
 
 class TrialPaused(Event, lane=HYPERPARAMETER_SPECIALIST, wire="trial.paused", upcasts=[unchanged]):
     """A trial waits at a rung, after so many epochs: its value by then, and that of half as many epochs.
 
     Since version 2 the same of each objective, by its metric; half the epochs tell of metrics of the validation alone.
+    With several seeds these are means over all of them, and of a seed that has ended both are what it came to.
     """
 
     number: int

@@ -101,23 +101,27 @@ class LastReply(TypedDict):
 
 
 class BestTrialReply(TypedDict):
-    """Of a search that has ended: the trial with the best value."""
+    """Of a search that has ended: the trial with the best value; with several seeds it is their mean, and `spread` the
+    standard deviation."""
 
     number: int
     session: str
     value: float
     parameters: dict[str, object]
+    spread: NotRequired[float]
+    seeds: NotRequired[int]
 
 
 class FrontTrialReply(TypedDict):
     """Of a search with several objectives: a trial than which no other is better in all; `score` is the one number
-    that is made of them by weight, less is better."""
+    that is made of them by weight, less is better, and `spread` the standard deviation of each over several seeds."""
 
     number: int
     session: str
     values: Figures
     score: float | None
     parameters: dict[str, object]
+    spread: Figures
 
 
 class RangeTestReply(TypedDict):

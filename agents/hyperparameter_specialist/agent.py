@@ -18,7 +18,7 @@ from agents.hyperparameter_specialist.jobs import (
     choose_parameters,
     sweep_rates,
 )
-from agents.hyperparameter_specialist.outcomes import finished, paused
+from agents.hyperparameter_specialist.outcomes import finished_with_seeds, paused_with_seeds
 from agents.hyperparameter_specialist.population import PopulationRun
 from agents.hyperparameter_specialist.progress import (
     SearchProgress,
@@ -67,7 +67,8 @@ class SearchRun(SearchContext):
     def __init__(self, role: str, wakeup: Wakeup, say: Say[Sayings], search: Search) -> None:
         super().__init__(role, wakeup, say)
         self._search = search
-        self._trials: dict[int, SessionLog] = {}
+        self._trials: dict[int, list[SessionLog]] = {}
+        """By number, a log for each seed."""
 
     async def run(self) -> None:
         """Start and follow trials until the search has an outcome."""
@@ -75,8 +76,8 @@ class SearchRun(SearchContext):
             progress = SearchProgress.of(self.now, self._search)
             for started in progress.running.values():
                 if started.number not in self._trials:
-                    self._trials[started.number] = self.ground.history(started.session)
-            watched = [self.own, *(self._trials[number] for number in progress.running)]
+                    self._trials[started.number] = [self.ground.history(session) for session in started.by_seed]
+            watched = [self.own, *(log for number in progress.running for log in self._trials[number])]
             sizes = [history.size for history in watched]
             news = self._news(progress)
             if self.cancelled:
@@ -102,28 +103,29 @@ class SearchRun(SearchContext):
         """Ask for what the rungs have decided: the end of trials that stop, and that others go on, as many at once as
         may train. Whether anything was asked for."""
         asked, training = False, 0
-        for number in progress.running:
-            state = self._trials[number].state
-            if number in progress.stopped and state.outcome is None and wish_to_cancel(state) is None:
-                reason = f"trial {number} is not among the better ones at its rung"
-                await self.ground.cancel(self.role, state.id, reason)
-                asked = True
+        for number in sorted(progress.stopped & progress.running.keys()):
+            for state in (log.state for log in self._trials[number]):
+                if state.outcome is None and wish_to_cancel(state) is None:
+                    reason = f"trial {number} is not among the better ones at its rung"
+                    await self.ground.cancel(self.role, state.id, reason)
+                    asked = True
         for number in (number for decision in progress.decided[-1:] for number in decision.kept):
             if number not in progress.training or training >= self._search.parallel:
                 continue
             training += 1
-            state = self._trials[number].state
-            resumes = any(isinstance(wish, ResumeRequested) for _, wish in state.wishes)
-            if state.training.pause is not None and state.training.pause.by == "plan" and not resumes:
-                await self.trials.resume(state.id)
-                asked = True
+            for state in (log.state for log in self._trials[number]):
+                resumes = any(isinstance(wish, ResumeRequested) for _, wish in state.wishes)
+                if state.training.pause is not None and state.training.pause.by == "plan" and not resumes:
+                    await self.trials.resume(state.id)
+                    asked = True
         return asked
 
     def _news(self, progress: SearchProgress) -> list[events.TrialFinished] | list[events.TrialPaused]:
         """What has become of trials and is not told yet: those that have ended, else those that wait at a rung."""
         logs = {number: self._trials[number] for number in progress.running}
-        ended = [finished(progress, number, log) for number, log in logs.items() if log.state.sealed]
-        waiting = [paused(progress, number, logs[number]) for number in progress.training]
+        over = [number for number, seeds in logs.items() if all(log.state.sealed for log in seeds)]
+        ended = [finished_with_seeds(progress, number, logs[number]) for number in over]
+        waiting = [paused_with_seeds(progress, number, logs[number]) for number in progress.training]
         return ended or [told for told in waiting if told is not None]
 
     def _seconds_left(self) -> float:
@@ -135,8 +137,9 @@ class SearchRun(SearchContext):
 
     async def _begin(self, progress: SearchProgress, number: int) -> None:
         parameters = await self._parameters(progress, number)
+        places = range(len(self._search.training_seeds) or 1)
         try:
-            request = read_request(self._search.trial(number, parameters)).resolved()
+            requests = [read_request(self._search.trial(number, parameters, place)).resolved() for place in places]
         except InvalidRequest:
             # Each value was allowed, and not all of them together: a trial like any other, with nothing to show.
             await self.say(
@@ -145,14 +148,18 @@ class SearchRun(SearchContext):
             )
             return
         if (earlier := progress.same_as(parameters)) is not None and self.trials.begun(f"trial-{number}") is None:
-            session = progress.started[earlier].session
+            first = progress.started[earlier]
+            about: dict[str, Any] = {"number": number, "session": first.session}
             await self.say(
-                events.TrialStarted(number=number, session=session, parameters=parameters, same_as=earlier),
-                events.TrialFinished(number=number, session=session, state="repeated"),
+                events.TrialStarted(**about, parameters=parameters, same_as=earlier, sessions=first.sessions),
+                events.TrialFinished(**about, state="repeated"),
             )
             return
-        session = await self.trials.train(f"trial-{number}", request)
-        await self.say(events.TrialStarted(number=number, session=session, parameters=parameters))
+        # The first one is what a search that dies here is known to have chosen by.
+        names = (f"trial-{number}" + (f"-seed-{place}" if place else "") for place in places)
+        trained = [await self.trials.train(name, request) for name, request in zip(names, requests, strict=True)]
+        several = trained if len(trained) > 1 else []
+        await self.say(events.TrialStarted(number=number, session=trained[0], parameters=parameters, sessions=several))
 
     async def _parameters(self, progress: SearchProgress, number: int) -> dict[str, Any]:
         """The parameters of a trial: those of its session when it was requested before a crash, else chosen now."""

@@ -162,7 +162,9 @@ class SearchProgress:
         number, most = len(self.started), self.search.epochs
         window = (one for one in range(number - self.search.parallel + 1) if self.started[one].same_as is None)
         seen = [known for earlier in window if (known := self._seen(earlier)) is not None]
-        spent = most is not None and sum(trial.epochs for trial in seen) >= most
+        times = len(self.search.training_seeds) or 1
+        epochs = (known.epochs * times if isinstance(known, TrialPaused) else known.epochs for known in seen)
+        spent = most is not None and sum(epochs) >= most
         rejected = any(trial.state == "rejected" for trial in self.finished.values())
         return number < self.total and not (spent or self.limited or rejected)
 

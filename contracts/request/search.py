@@ -8,11 +8,13 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import count, takewhile
 from math import prod
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
+    Discriminator,
     Field,
     SerializerFunctionWrapHandler,
+    Tag,
     ValidationError,
     field_validator,
     model_serializer,
@@ -37,6 +39,8 @@ from contracts.request.space import (
 )
 from contracts.request.training import less_is_better
 
+SEED = "reproducibility.seed"
+MOST_SESSIONS = 10_000
 MOST_RUNGS = 16
 MOST_BRANCHES = 1000
 """Combinations of the values on which others depend that a grid is counted over."""
@@ -60,6 +64,14 @@ class Halving(Section):
         return tuple(powers)
 
 
+Seeds = Annotated[
+    Annotated[Whole, Field(ge=1, le=32), Tag("count")]
+    | Annotated[tuple[Annotated[Whole, Field(ge=0, lt=2**63)], ...], Field(min_length=1, max_length=32), Tag("list")],
+    Discriminator(lambda given: "list" if isinstance(given, list | tuple) else "count"),
+]
+"""How many seeds each trial is trained with, from the base's on; or which."""
+
+
 class Search(Section):
     """Trials are sessions of their own: `base` with one value per path of `space`; the first trial is `base` itself.
 
@@ -69,6 +81,9 @@ class Search(Section):
     With `objectives` a trial is judged by several figures, and `metric` is the first validation metric among them
     unless it is given. With weights the search optimises one number made of them, which depends on what it has seen;
     without, it looks for the trials than which no other is better in all.
+
+    With `seeds` each trial is trained once with each of them, as sessions of their own; its value is their mean, and it
+    has none where one of them has none. `trials` and `parallel` count trials, `epochs` those of all sessions.
 
     No further trial begins once those that count have trained for `epochs` epochs in all, or `seconds` seconds after
     the search was requested, as the log tells; those that have begun go on to their end.
@@ -84,6 +99,7 @@ class Search(Section):
     metric: str = Field("val_loss", max_length=64)
     direction: Literal["auto", "minimize", "maximize"] = "auto"
     objectives: tuple[Objective, ...] = Field((), max_length=8)
+    seeds: Seeds = ()
     seed: Whole = Field(0, ge=0, lt=2**31)
     epochs: Whole | None = Field(None, ge=1, le=10**9)
     seconds: Real | None = Field(None, gt=0, le=1e9)
@@ -92,7 +108,7 @@ class Search(Section):
     @model_serializer(mode="wrap")
     def _without_what_is_not_wanted(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
         values: dict[str, object] = write(self)
-        later = ("epochs", "seconds", "halving", "objectives")
+        later = ("epochs", "seconds", "halving", "objectives", "seeds")
         return {name: value for name, value in values.items() if value or name not in later}
 
     @model_validator(mode="before")
@@ -127,6 +143,14 @@ class Search(Section):
     def weights(self) -> tuple[float, ...]:
         """By what one number is made of several objectives; empty where none is made."""
         return tuple(objective.weight for objective in self.objectives if objective.weight is not None)
+
+    @cached_property
+    def training_seeds(self) -> tuple[int, ...]:
+        """The seeds of each trial; empty where it has the one of its request."""
+        if isinstance(self.seeds, int):
+            first = read_request(self.base).reproducibility.seed
+            return tuple((first + place) % 2**63 for place in range(self.seeds))
+        return self.seeds
 
     @cached_property
     def rungs(self) -> tuple[int, ...]:
@@ -198,14 +222,17 @@ class Search(Section):
             sizes = (domain.count for path in free if not isinstance(domain := self.space[path], Interval))
             yield branch, free, prod(sizes)
 
-    def trial(self, number: int, parameters: Mapping[str, object]) -> dict[str, object]:
+    def trial(self, number: int, parameters: Mapping[str, object], place: int = 0) -> dict[str, object]:
         """The training request of one trial, as it would be given: not exported, judged by the search's metric.
 
+        With several seeds it is that of the seed at this place.
         Unless the base says otherwise it is not repaired either, so that its value is that of its parameters.
         """
         given: dict[str, object] = deepcopy({key: value for key, value in self.base.items() if key != "export"})
         given.setdefault("diagnosis", {"auto_fix": False})
         own: dict[str, object] = {"name": f"{self.name}-{number}"[:120], CONTROL: self.metric}
+        if self.training_seeds:
+            own[SEED] = self.training_seeds[place]
         if self.rungs:
             own[PAUSES] = list(self.rungs)
         return put_values(given, {**parameters, **own})
@@ -276,7 +303,7 @@ def _type_of(problem: Problem) -> ProblemType:
     return "convergence" if first in _OF_JUDGEMENT else "hyperparameter"
 
 
-_OF_THE_BUDGET = ("trials", "size", "parallel", "epochs", "seconds")
+_OF_THE_BUDGET = ("trials", "size", "parallel", "epochs", "seconds", "seeds")
 _OF_THE_MACHINE = ("device", "threads", "world_size")
 _OF_JUDGEMENT = ("metric", "direction", "objectives", "early_stopping", "validation", "halving", "generation_epochs")
 
@@ -286,7 +313,7 @@ def _problems_in_space(search: Search) -> Iterator[Problem]:
     if search.space.keys() & {CONTROL, PAUSES, "name", "request_id"}:
         message = "name, request_id, early_stopping.metric and training.pauses are set by the search"
         yield Problem("space", message, "Leave them out.")
-    yield from _problems_of_pauses(search)
+    yield from _problems_of_sessions(search)
     if search.objectives:
         yield from disagreements(search.objectives)
         yield from _problems_of_objectives(search)
@@ -313,7 +340,8 @@ def _problems_in_space(search: Search) -> Iterator[Problem]:
         yield from problems_at(search.space, lambda values: search.trial(0, values), path)
 
 
-def _problems_of_pauses(search: Search) -> Iterator[Problem]:
+def _problems_of_sessions(search: Search) -> Iterator[Problem]:
+    """Pauses and seeds that the sessions of its trials cannot have."""
     if value_at(search.base, PAUSES):
         yield Problem(f"base.{PAUSES}", "trials pause only where `halving` has them", "Leave it out.")
     if search.halving and not search.rungs:
@@ -321,6 +349,13 @@ def _problems_of_pauses(search: Search) -> Iterator[Problem]:
         yield Problem("halving.first_epochs", f"a training has {epochs} epochs, so there is no rung", "Choose fewer.")
     if len(search.rungs) > MOST_RUNGS:
         yield Problem("halving.factor", f"that makes {len(search.rungs)} rungs", f"Have {MOST_RUNGS} at most.")
+    if SEED in search.space and search.seeds:
+        yield Problem(f"space.{SEED}", "each trial has all of `seeds`", "Leave one of them out.")
+    if len(seeds := search.training_seeds) > len(set(seeds)):
+        yield Problem("seeds", "one of them is there twice, and would be the same training", "Name each once.")
+    if (sessions := search.trials * len(seeds)) > MOST_SESSIONS:
+        message = f"{search.trials} trials with {len(seeds)} seeds are {sessions} sessions"
+        yield Problem("seeds", message, f"Have {MOST_SESSIONS} sessions at most.")
 
 
 def _problems_of_objectives(search: Search) -> Iterator[Problem]:

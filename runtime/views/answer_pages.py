@@ -54,6 +54,8 @@ def session_page(summary: SessionReply) -> Page:
     best_step, trial, last = summary.get("best_step"), summary.get("best_trial"), summary.get("last")
     best = "" if best_step is None or not summary["metrics"] else f"  (best, at step {best_step})"
     best_trial = f"{trial['number']}, session {trial['session']}: {in_words(trial['parameters'])}" if trial else ""
+    if trial and "spread" in trial:
+        best_trial += f" ({trial['value']:.4g} ± {trial['spread']:.2g} over {count_of(trial.get('seeds', 1), 'seed')})"
     rows: list[tuple[str, Content]] = [
         ("session", summary["session"]),
         ("state", state_phrase(summary["state"])),
@@ -93,17 +95,19 @@ def front_table(front: Sequence[FrontTrialReply]) -> Iterator[Block]:
     yield Text("No trial is better in all objectives than one of these:")
     metrics = list(front[0]["values"])
     score = [PageColumn("score", "number")] if front[0]["score"] is not None else []
+    spread = [PageColumn("± over seeds")] if front[0]["spread"] else []
     rows = tuple(
         (
             trial["number"],
             *(trial["values"][metric] for metric in metrics),
             *([trial["score"]] if score else []),
+            *([in_words(trial["spread"])] if spread else []),
             in_words(trial["parameters"]),
             Phrase(trial["session"], code=True),
         )
         for trial in front
     )
-    figures = [*(PageColumn(metric, "number") for metric in metrics), *score]
+    figures = [*(PageColumn(metric, "number") for metric in metrics), *score, *spread]
     columns = (PageColumn("trial", "count"), *figures, PageColumn("parameters"), PageColumn("session", "code"))
     yield PageTable(columns, rows)
 

@@ -346,12 +346,16 @@ def _(event: searches.LearningRateSuggested) -> str:
 def _(event: searches.TrialStarted) -> str:
     if event.same_as is not None:
         return f"trial {event.number} is trial {event.same_as} again and is not trained: {in_words(event.parameters)}"
-    return f"trial {event.number} is session {event.session}: {in_words(event.parameters)}"
+    more = f" and {len(event.sessions) - 1} more with other seeds" if event.sessions else ""
+    return f"trial {event.number} is session {event.session}{more}: {in_words(event.parameters)}"
 
 
 @_said.register
 def _(event: searches.TrialFinished) -> str:
     value = in_words(event.values) if event.values else "" if event.value is None else short(event.value)
+    if value and event.spread:
+        over = count_of(len(event.seeds), "seed")
+        value += f" over {over} (± {', '.join(map(short, event.spread.values()))})"
     return f"trial {event.number} {event.state}" + (f": {value}" if value else "")
 
 

@@ -178,17 +178,23 @@ def best_trial(session: SessionState) -> replies.BestTrialReply | None:
     if finished is None or finished.value is None:
         return None
     parameters = next((trial.parameters for trial in search.trials if trial.number == finished.number), {})
-    return {
+    best: replies.BestTrialReply = {
         "number": finished.number,
         "session": finished.session,
         "value": finished.value,
         "parameters": {**parameters},
     }
+    metric = session.request.get("metric", "")
+    if metric in finished.spread:
+        best |= {"spread": finished.spread[metric], "seeds": len(finished.seeds)}
+    return best
 
 
 def front(session: SessionState) -> list[replies.FrontTrialReply]:
     """The trials of a completed search than which no other is better in all its objectives; none where it has one."""
-    parameters = {trial.number: trial.parameters for trial in SearchState.of(session).trials}
+    search = SearchState.of(session)
+    parameters = {trial.number: trial.parameters for trial in search.trials}
+    spread = {trial.number: trial.spread for trial in search.finished}
     return [
         {
             "number": trial.number,
@@ -196,6 +202,7 @@ def front(session: SessionState) -> list[replies.FrontTrialReply]:
             "values": dict(trial.values),
             "score": trial.score,
             "parameters": {**parameters.get(trial.number, {})},
+            "spread": spread.get(trial.number, {}),
         }
         for trial in (session.outcome.front if isinstance(session.outcome, SearchCompleted) else ())
     ]

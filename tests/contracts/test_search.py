@@ -270,3 +270,27 @@ def test_each_problem_says_what_it_is_about() -> None:
     with pytest.raises(InvalidRequest) as error:
         read_request({})
     assert "type" not in error.value.as_json()["problems"][0]
+
+
+def test_each_trial_has_every_seed_and_what_cannot_be_is_told() -> None:
+    base = BASE | {"reproducibility": {"seed": 2**63 - 1}}
+    found = search(base=base, seeds=3)
+    assert found.training_seeds == (2**63 - 1, 0, 1)
+    assert search(seeds=2).training_seeds == (42, 43)
+    assert search(seeds=[7, 3]).training_seeds == (7, 3)
+    assert search().training_seeds == ()
+    assert "reproducibility" not in search().trial(0, {})
+    assert [read_request(found.trial(4, {}, place)).reproducibility.seed for place in range(3)] == [2**63 - 1, 0, 1]
+    for each in (search(seeds=3), search(seeds=[1, 2])):
+        assert read_search(each.resolved()) == each
+    raw = {"base": BASE, "space": {"optimizer.learning_rate": RATE}}
+    assert "seeds" in problems(raw | {"seeds": 0})
+    assert problems(raw | {"seeds": [1, -1]}).keys() == {"seeds.1"}
+    assert "there twice" in problems(raw | {"seeds": [1, 1]})["seeds"]
+    assert "12000 sessions" in problems(raw | {"seeds": 3, "trials": 4000})["seeds"]
+    space = {"reproducibility.seed": {"type": "int", "low": 0, "high": 5}}
+    told = problems(raw | {"space": space, "seeds": [1, 1]})
+    assert told.keys() == {"space.reproducibility.seed", "seeds"}
+    with pytest.raises(InvalidRequest) as error:
+        read_search(raw | {"seeds": 99})
+    assert [problem.type for problem in error.value.problems] == ["resource"]

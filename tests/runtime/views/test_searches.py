@@ -15,9 +15,11 @@ from contracts.hyperparameter_specialist import (
     SearchCancelled,
     SearchCompleted,
     SearchState,
+    SeedResult,
     TrialFinished,
     TrialStarted,
 )
+from contracts.operator import SessionRequested
 from contracts.session import SessionState
 from runtime.log.archive import Archive
 from runtime.views import markdown, plot, svg, terminal, view
@@ -102,6 +104,28 @@ def test_a_front_is_shown_with_the_values_of_its_trials_and_a_score_where_there_
     assert view.summary(searched(COMPLETED))["front"] == []
     told = TrialFinished(number=1, session=SECOND, state="completed", value=0.25, values=FRONT[1].values)
     assert sentence(told) == "trial 1 completed: val_loss 0.25, parameters 99"
+
+
+def test_several_seeds_are_shown_with_their_spread() -> None:
+    seeds = [
+        SeedResult(seed=place, session=f"00-{place}", state="completed", epochs=2, values={"val_loss": value})
+        for place, value in enumerate((0.2, 0.3))
+    ]
+    told = FINISHED[1].model_copy(update={"spread": {"val_loss": 0.0707}, "seeds": seeds})
+    assert sentence(told) == "trial 1 completed: 0.25 over 2 seeds (± 0.0707)"
+    begun = TRIALS[1].model_copy(update={"sessions": [SECOND, "00-more"]})
+    assert sentence(begun).startswith(f"trial 1 is session {SECOND} and 1 more with other seeds: ")
+    state = SearchState(trials=TRIALS, finished=(FINISHED[0], told))
+    asked = {"metric": "val_loss"}
+    request = SessionRequested(kind="search", request=asked, keyring="k", asked_by="me", rules=1)
+    seen = view.summary(SessionState(SESSION, genesis=request, own=state, outcome=COMPLETED))
+    assert seen["best_trial"] is not None
+    assert (seen["best_trial"]["spread"], seen["best_trial"]["seeds"]) == (0.0707, 2)
+    assert "(0.25 ± 0.071 over 2 seeds)" in terminal.render(session_page(seen))
+    several = OPEN.model_copy(update={"front": FRONT[1:]})
+    seen = view.summary(SessionState(SESSION, genesis=request, own=state, outcome=several))
+    assert seen["front"][0]["spread"] == {"val_loss": 0.0707}
+    assert "| trial | val_loss | parameters | ± over seeds |" in markdown.render(session_page(seen))
 
 
 def test_the_end_of_a_search_is_told_with_what_it_found() -> None:
