@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from math import inf
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, JsonValue
 
@@ -92,6 +93,59 @@ class TrialPaused(Event, lane=HYPERPARAMETER_SPECIALIST, wire="trial.paused", up
     earlier: Exact | None = None
     values: dict[str, Exact] = Field(default_factory=dict)
     earlier_values: dict[str, Exact] = Field(default_factory=dict)
+
+
+ConstraintName = Literal["max_memory_mb", "max_latency_ms", "min_accuracy", "max_size_mb"]
+
+
+class ConstraintMeasure(Value):
+    """What a trial comes to by one constraint of its search: the median of `n` measurements, or why there is none."""
+
+    constraint: ConstraintName
+    limit: Exact
+    value: Exact | None
+    n: int
+    missing: str = ""
+
+    @property
+    def excess(self) -> float:
+        """By what share of the limit the value is beyond it: at most 0 where the constraint is kept, infinite where
+        nothing was measured."""
+        if self.value is None:
+            return inf
+        beyond = self.limit - self.value if self.constraint == "min_accuracy" else self.value - self.limit
+        return beyond / self.limit
+
+    @property
+    def words(self) -> str:
+        """The measure as people read it."""
+        if self.value is None:
+            return f"{self.constraint} could not be measured: {self.missing}"
+        if self.excess <= 0:
+            return f"{self.constraint} {self.limit:g} is kept with {self.value:.4g}"
+        side = "too little" if self.constraint == "min_accuracy" else "too much"
+        return f"{self.constraint} {self.limit:g} is broken with {self.value:.4g}, {100 * self.excess:.3g} % {side}"
+
+
+class TrialMeasured(Event, lane=HYPERPARAMETER_SPECIALIST, wire="trial.measured"):
+    """What a trial that has completed comes to by the constraints of its search; told together with its end.
+
+    A trial that breaks one, or of which one could not be measured, is infeasible: it is never the best.
+    """
+
+    number: int
+    session: str
+    measures: list[ConstraintMeasure]
+
+    @property
+    def excesses(self) -> tuple[float, ...]:
+        """By constraint, how far it is broken."""
+        return tuple(measure.excess for measure in self.measures)
+
+    @property
+    def feasible(self) -> bool:
+        """Whether all constraints are kept."""
+        return max(self.excesses) <= 0
 
 
 class RungDecided(Event, lane=HYPERPARAMETER_SPECIALIST, wire="rung.decided"):
@@ -220,6 +274,7 @@ class SearchState(KindState):
     suggested: LearningRateSuggested | None = None
     paused: tuple[TrialPaused, ...] = ()
     rungs: tuple[RungDecided, ...] = ()
+    measured: tuple[TrialMeasured, ...] = ()
     generations: tuple[GenerationDecided, ...] = ()
     lineage: LineageTraced | None = None
     limited: bool = False
@@ -243,6 +298,7 @@ SEARCH = Kind(
         TrialStarted: lambda s, e, f: having(s, trials=(*s.trials, e)),
         TrialFinished: lambda s, e, f: having(s, finished=(*s.finished, e)),
         TrialPaused: lambda s, e, f: having(s, paused=(*s.paused, e)),
+        TrialMeasured: lambda s, e, f: having(s, measured=(*s.measured, e)),
         RungDecided: lambda s, e, f: having(s, rungs=(*s.rungs, e)),
         GenerationDecided: lambda s, e, f: having(s, generations=(*s.generations, e)),
         LineageTraced: lambda s, e, f: having(s, lineage=e),

@@ -5,6 +5,7 @@ Restarted, a search goes on where its log ends: trials are sessions of their own
 
 import asyncio
 import math
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from agents.hyperparameter_specialist.jobs import (
     choose_parameters,
     sweep_rates,
 )
+from agents.hyperparameter_specialist.measuring import measure_trial
 from agents.hyperparameter_specialist.outcomes import finished_with_seeds, paused_with_seeds
 from agents.hyperparameter_specialist.population import PopulationRun
 from agents.hyperparameter_specialist.progress import (
@@ -83,7 +85,7 @@ class SearchRun(SearchContext):
             if self.cancelled:
                 await self.cancel(len(progress.finished), progress.best())
             elif news:
-                await self.say(*news)
+                await self.say(*await self._measured(news), *news)
             elif progress.complete:
                 await self.say(progress.conclusion())
             elif (left := math.inf if progress.limited else self._seconds_left()) <= 0:
@@ -127,6 +129,16 @@ class SearchRun(SearchContext):
         ended = [finished_with_seeds(progress, number, logs[number]) for number in over]
         waiting = [paused_with_seeds(progress, number, logs[number]) for number in progress.training]
         return ended or [told for told in waiting if told is not None]
+
+    async def _measured(self, news: Iterable[events.TrialFinished | events.TrialPaused]) -> list[events.TrialMeasured]:
+        """What trials that have completed come to by the constraints; it is told together with their end."""
+        if (constraints := self._search.constraints) is None:
+            return []
+        return [
+            await measure_trial(self.ground, self.own.id, told.number, self._trials[told.number], constraints)
+            for told in news
+            if isinstance(told, events.TrialFinished) and told.state == "completed"
+        ]
 
     def _seconds_left(self) -> float:
         """Until no further trial may begin, by the time at which the search was requested."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+from agents.hyperparameter_specialist.constraints import no_feasible_trial
 from agents.hyperparameter_specialist.halving import decide_rung, rung_score
 from contracts.errors import InvalidRequest, ProblemType
 from contracts.hyperparameter_specialist import (
@@ -18,6 +19,7 @@ from contracts.hyperparameter_specialist import (
     SearchFailed,
     SearchState,
     TrialFinished,
+    TrialMeasured,
     TrialPaused,
     TrialStarted,
 )
@@ -37,13 +39,15 @@ MOST_OF_GP = 2
 class Past:
     """One earlier trial as a sampler sees it; `value` is None unless the state is complete.
 
-    Where a front is sought, it has `values` instead, one for each objective.
+    Where a front is sought, it has `values` instead, one for each objective. `excesses` says by what share of each
+    constraint's limit the trial is beyond it; at most 0 where it is not.
     """
 
     parameters: Mapping[str, object]
     state: Literal["complete", "running", "failed"]
     value: float | None = None
     values: Sequence[float] = ()
+    excesses: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class SearchProgress:
     paused: Mapping[int, Sequence[TrialPaused]] = field(default_factory=dict)
     """By trial, where it has waited, rung after rung."""
     decided: Sequence[RungDecided] = ()
+    measured: Mapping[int, TrialMeasured] = field(default_factory=dict)
+    """By trial that has completed, what it comes to by the constraints; empty where there are none."""
 
     @classmethod
     def of(cls, session: SessionState, search: Search) -> SearchProgress:
@@ -68,7 +74,8 @@ class SearchProgress:
         paused: dict[int, list[TrialPaused]] = {}
         for pause in state.paused:
             paused.setdefault(pause.number, []).append(pause)
-        return cls(search, started, finished, state.limited, paused, state.rungs)
+        measured = {told.number: told for told in state.measured}
+        return cls(search, started, finished, state.limited, paused, state.rungs, measured)
 
     @property
     def total(self) -> int:
@@ -179,19 +186,30 @@ class SearchProgress:
             parameters = self.started[earlier].parameters
             if earlier not in ended:
                 past.append(Past(parameters, "running"))
-            elif objectives and not self.search.weights:
-                values = () if math.inf in found.get(earlier, (math.inf,)) else found[earlier]
-                past.append(Past(parameters, "complete" if values else "failed", values=values))
+                continue
+            trained = self.started[earlier].same_as
+            told = self.measured.get(earlier if trained is None else trained)
+            excesses = told.excesses if told else ()
+            if objectives and not self.search.weights:
+                each = Past(parameters, "complete", None, found.get(earlier, (math.inf,)), excesses)
             else:
                 value = scores.get(earlier) if objectives else known[earlier].value if earlier in known else None
-                known_value = value is not None and math.isfinite(value)
-                past.append(Past(parameters, "complete", value) if known_value else Past(parameters, "failed"))
+                each = Past(parameters, "complete", value, (), excesses)
+            # What could not be measured tells a sampler as little as what has no value.
+            figures = (*(each.values or (math.inf if each.value is None else each.value,)), *excesses)
+            past.append(each if all(map(math.isfinite, figures)) else Past(parameters, "failed"))
         return past
 
+    @property
+    def feasible(self) -> Mapping[int, TrialFinished]:
+        """The trials that have ended, but for those that break a constraint."""
+        broken = {number for number, told in self.measured.items() if not told.feasible}
+        return {number: trial for number, trial in self.finished.items() if number not in broken}
+
     def front(self) -> list[FrontTrial]:
-        """The finished trials than which no other is better in all objectives; empty where there is one."""
+        """The feasible trials than which no other is better in all objectives; empty where there is one."""
         objectives = self.search.objectives
-        found = {number: costs(trial.values, objectives) for number, trial in self.finished.items()}
+        found = {number: costs(trial.values, objectives) for number, trial in self.feasible.items()}
         scores = weigh(found, self.search.weights) if self.search.weights else {}
         return [
             FrontTrial(
@@ -204,19 +222,21 @@ class SearchProgress:
         ]
 
     def best(self) -> TrialFinished | None:
-        """The finished trial with the best value, the earliest of equals; of several objectives that with the best
+        """The feasible trial with the best value, the earliest of equals; of several objectives that with the best
         score, and none where they have no weights."""
         if self.search.objectives:
             scored = [(trial.score, trial.number) for trial in self.front() if trial.score is not None]
             return self.finished[min(scored)[1]] if scored else None
         sign = 1 if self.search.minimizes else -1
-        valued = [(sign * trial.value, trial.number) for trial in self.finished.values() if trial.value is not None]
+        valued = [(sign * trial.value, trial.number) for trial in self.feasible.values() if trial.value is not None]
         return self.finished[min(valued)[1]] if valued else None
 
     def conclusion(self) -> SearchCompleted | SearchFailed:
         """The event that ends the search: completed with the best trial, or failed with the reason."""
         best, front = self.best(), self.front()
         if best is None and not front:
+            if infeasible := [told for told in self.measured.values() if not told.feasible]:
+                return no_feasible_trial(infeasible, self.finished.values())
             return without_value(self.finished.values())
         return SearchCompleted(
             trials=len(self.finished),

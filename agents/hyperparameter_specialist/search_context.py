@@ -15,6 +15,7 @@ Sayings = (
     events.LearningRateSuggested
     | events.TrialStarted
     | events.TrialFinished
+    | events.TrialMeasured
     | events.TrialPaused
     | events.RungDecided
     | events.GenerationDecided

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from contracts.errors import InvalidRequest, Problem, ProblemType
+from contracts.request.constraints import Constraints, problems_of_constraints
 from contracts.request.objectives import Objective, disagreements
 from contracts.request.population import Population
 from contracts.request.reading import did_you_mean, parsed, problems_of, put, read_request, with_overrides
@@ -87,6 +88,8 @@ class Search(Section):
 
     No further trial begins once those that count have trained for `epochs` epochs in all, or `seconds` seconds after
     the search was requested, as the log tells; those that have begun go on to their end.
+
+    A trial that breaks one of the `constraints` is never the best; a search of which no trial keeps to all has failed.
     """
 
     method: Literal["search"] = "search"
@@ -104,11 +107,12 @@ class Search(Section):
     epochs: Whole | None = Field(None, ge=1, le=10**9)
     seconds: Real | None = Field(None, gt=0, le=1e9)
     halving: Halving | None = None
+    constraints: Constraints | None = None
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_wanted(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
         values: dict[str, object] = write(self)
-        later = ("epochs", "seconds", "halving", "objectives", "seeds")
+        later = ("epochs", "seconds", "halving", "objectives", "seeds", "constraints")
         return {name: value for name, value in values.items() if value or name not in later}
 
     @model_validator(mode="before")
@@ -223,13 +227,16 @@ class Search(Section):
             yield branch, free, prod(sizes)
 
     def trial(self, number: int, parameters: Mapping[str, object], place: int = 0) -> dict[str, object]:
-        """The training request of one trial, as it would be given: not exported, judged by the search's metric.
+        """The training request of one trial, as it would be given: judged by the search's metric, and exported
+        only where a constraint is about the file.
 
         With several seeds it is that of the seed at this place.
         Unless the base says otherwise it is not repaired either, so that its value is that of its parameters.
         """
         given: dict[str, object] = deepcopy({key: value for key, value in self.base.items() if key != "export"})
         given.setdefault("diagnosis", {"auto_fix": False})
+        if self.constraints and self.constraints.of_a_file:
+            given["export"] = {"formats": ["onnx"]}
         own: dict[str, object] = {"name": f"{self.name}-{number}"[:120], CONTROL: self.metric}
         if self.training_seeds:
             own[SEED] = self.training_seeds[place]
@@ -303,7 +310,7 @@ def _type_of(problem: Problem) -> ProblemType:
     return "convergence" if first in _OF_JUDGEMENT else "hyperparameter"
 
 
-_OF_THE_BUDGET = ("trials", "size", "parallel", "epochs", "seconds", "seeds")
+_OF_THE_BUDGET = ("trials", "size", "parallel", "epochs", "seconds", "seeds", "constraints")
 _OF_THE_MACHINE = ("device", "threads", "world_size")
 _OF_JUDGEMENT = ("metric", "direction", "objectives", "early_stopping", "validation", "halving", "generation_epochs")
 
@@ -336,6 +343,7 @@ def _problems_in_space(search: Search) -> Iterator[Problem]:
     except InvalidRequest as error:
         yield from (Problem("metric", each.message, each.cure) for each in error.problems)
         return
+    yield from problems_of_constraints(search.constraints, search.trial(0, {}), halving=bool(search.halving))
     for path in search.order:
         yield from problems_at(search.space, lambda values: search.trial(0, values), path)
 

@@ -360,6 +360,13 @@ def _(event: searches.TrialFinished) -> str:
 
 
 @_said.register
+def _(event: searches.TrialMeasured) -> str:
+    kept = "keeps to its constraints" if event.feasible else "is infeasible"
+    told = [measure for measure in event.measures if event.feasible or measure.excess > 0]
+    return f"trial {event.number} {kept}: {'; '.join(measure.words for measure in told)}"
+
+
+@_said.register
 def _(event: searches.TrialPaused) -> str:
     value = f": {short(event.value)}" if event.value is not None else ""
     return f"trial {event.number} waits after {count_of(event.epochs, 'epoch')}{value}"

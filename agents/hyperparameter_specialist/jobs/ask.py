@@ -83,4 +83,11 @@ def _trial(search: Search, space: dict[str, BaseDistribution], past: Past) -> Fr
     }
     known = {path: space[path] for path in params}
     values = past.values or (() if past.value is None else (past.value,))
-    return create_trial(state=STATES[past.state], values=values or None, params=params, distributions=known)
+    constraints = {str(place): excess for place, excess in enumerate(past.excesses)}
+    return create_trial(
+        state=STATES[past.state],
+        values=values or None,
+        params=params,
+        distributions=known,
+        constraints=constraints or None,
+    )
