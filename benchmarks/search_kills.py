@@ -4,9 +4,11 @@
     differences      trials, pauses, decisions and values that are not those of the undisturbed search, and what
                      else is not as it must be (`tests/chaos.py`)
     trained_twice    attempts of trials that began before the newest checkpoint that the log had
+    sessions         in which trials were trained
 
-Trials are halved, so that kills also fall on pauses and on what follows from them. `--quick` takes eight trials and
-three kills.
+Trials are halved, so that kills also fall on pauses and on what follows from them. `--seeds N` trains each trial with N
+seeds and judges it by loss and accuracy, so that they also fall between the sessions of a trial. `--quick` takes eight
+trials and three kills.
 """
 
 from __future__ import annotations
@@ -37,9 +39,10 @@ async def main() -> None:
     """The undisturbed search, the disturbed one, and what differs."""
     asks = parser(__doc__ or "")
     asks.add_argument("--seed", type=int, default=20261, help="of the moments")
+    asks.add_argument("--seeds", type=int, default=1, help="of each trial; several objectives where it is more than 1")
     asked = asks.parse_args()
     trials, kills = (8, 3) if asked.quick else (20, 10)
-    wanted = searched(trials)
+    wanted = searched(trials, asked.seeds)
     session = session_for(NAME)
     with tempfile.TemporaryDirectory(prefix="search-kills") as folder:
         calm = Arena(Path(folder) / "calm")
@@ -56,16 +59,17 @@ async def main() -> None:
         await arena.ended(session, 600.0)
         wrong = await arena.judge(session, calm.result(session))
         wrong += differences(state_of(calm, session), state_of(arena, session))
-        numbers = {trial.number: trial.session for trial in state_of(arena, session).trials}
-        twice = [text for number, trial in numbers.items() for text in trained_twice(arena, trial, number)]
+        trained = [(trial.number, one) for trial in state_of(arena, session).trials for one in trial.by_seed]
+        twice = [text for number, one in trained for text in trained_twice(arena, one, number)]
         await arena.down()
-    figures = {"kills": done.total(), "differences": len(wrong), "trained_twice": len(twice), "trials": len(numbers)}
+    figures = {"kills": done.total(), "differences": len(wrong), "trained_twice": len(twice), "sessions": len(trained)}
     report(asked, figures, {f"wrong {place}": text for place, text in enumerate([*wrong, *twice], 1)})
     sys.exit(bool(wrong or twice))
 
 
-def searched(trials: int) -> Mapping[str, object]:
+def searched(trials: int, seeds: int) -> Mapping[str, object]:
     """A search of small trainings that learns from its trials and halves them."""
+    several = {"seeds": seeds, "objectives": [{"metric": "val_loss"}, {"metric": "val_accuracy"}]} if seeds > 1 else {}
     space = {
         "optimizer.learning_rate": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True},
         "model.dropout": {"type": "float", "low": 0.0, "high": 0.5},
@@ -78,6 +82,7 @@ def searched(trials: int) -> Mapping[str, object]:
         "parallel": 2,
         "sampler": "tpe",
         "halving": {"first_epochs": 2},
+        **several,
     }
     return read_search(raw).resolved()
 

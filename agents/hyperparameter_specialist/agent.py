@@ -20,7 +20,7 @@ from agents.hyperparameter_specialist.jobs import (
     sweep_rates,
 )
 from agents.hyperparameter_specialist.measuring import measure_trial
-from agents.hyperparameter_specialist.outcomes import finished_with_seeds, paused_with_seeds
+from agents.hyperparameter_specialist.outcomes import finished_with_seeds, paused, paused_with_seeds
 from agents.hyperparameter_specialist.population import PopulationRun
 from agents.hyperparameter_specialist.progress import (
     SearchProgress,
@@ -115,9 +115,12 @@ class SearchRun(SearchContext):
             if number not in progress.training or training >= self._search.parallel:
                 continue
             training += 1
-            for state in (log.state for log in self._trials[number]):
+            for log in self._trials[number]:
+                state = log.state
                 resumes = any(isinstance(wish, ResumeRequested) for _, wish in state.wishes)
-                if state.training.pause is not None and state.training.pause.by == "plan" and not resumes:
+                waits = state.training.pause is not None and state.training.pause.by == "plan"
+                # One seed may have come to the next rung while another is still on its way there.
+                if waits and not resumes and paused(progress, number, log) is None:
                     await self.trials.resume(state.id)
                     asked = True
         return asked

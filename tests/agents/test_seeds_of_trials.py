@@ -134,6 +134,16 @@ def told_of(state: SessionState) -> list[Any]:
     return [begun, decided, sorted(ended.items())]
 
 
+async def test_a_seed_that_comes_to_its_rung_first_waits_there_for_the_others(tmp_path: Path) -> None:
+    raw = searched(base=BASE, trials=1, sampler="random", seeds=2, halving={"first_epochs": 1})
+    async with harness.crew(tmp_path) as made:
+        state = SearchState.of(await harness.until_ended(made, await requested(made, raw)))
+        logs = [made.tail.history(one).state.training for one in state.trials[0].sessions]
+    assert [(one.rung, one.epochs) for one in state.paused] == [(0, 1), (1, 2)]
+    for pause in state.paused:
+        assert pause.value == statistics.mean(log.evaluations[pause.epochs - 1].values["val_loss"] for log in logs)
+
+
 @pytest.mark.long
 async def test_a_search_with_seeds_that_dies_at_its_trials_and_rungs_comes_to_the_same_and_trains_nothing_twice(
     tmp_path: Path,
