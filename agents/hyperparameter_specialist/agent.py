@@ -5,7 +5,7 @@ Restarted, a search goes on where its log ends: trials are sessions of their own
 
 import asyncio
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,6 @@ from agents.hyperparameter_specialist.population import PopulationRun
 from agents.hyperparameter_specialist.progress import (
     SearchProgress,
     base_parameters,
-    parameters_in,
     sampler_of,
 )
 from agents.hyperparameter_specialist.search_context import Sayings, SearchContext
@@ -71,6 +70,7 @@ class SearchRun(SearchContext):
         self._search = search
         self._trials: dict[int, list[SessionLog]] = {}
         """By number, a log for each seed."""
+        self._requests: dict[int, dict[str, object]] = {}
 
     async def run(self) -> None:
         """Start and follow trials until the search has an outcome."""
@@ -162,7 +162,8 @@ class SearchRun(SearchContext):
                 events.TrialFinished(number=number, session="", state="refused"),
             )
             return
-        if (earlier := progress.same_as(parameters)) is not None and self.trials.begun(f"trial-{number}") is None:
+        earlier = self.same_as(progress, number, requests[0])
+        if earlier is not None and self.trials.begun(f"trial-{number}") is None:
             first = progress.started[earlier]
             about: dict[str, Any] = {"number": number, "session": first.session}
             await self.say(
@@ -176,12 +177,24 @@ class SearchRun(SearchContext):
         several = trained if len(trained) > 1 else []
         await self.say(events.TrialStarted(number=number, session=trained[0], parameters=parameters, sessions=several))
 
+    def same_as(self, progress: SearchProgress, number: int, request: Mapping[str, object]) -> int | None:
+        """The first trial that has a session and the same request but for its name, however either is spelled."""
+        self._requests[number] = {**request, "name": ""}
+        for earlier, started in progress.started.items():
+            if earlier not in self._requests and started.session:
+                # Of trials that this process has not begun itself.
+                again = read_request(self._search.trial(earlier, started.parameters)).resolved()
+                self._requests[earlier] = {**again, "name": ""}
+            if started.session and self._requests[earlier] == self._requests[number]:
+                return earlier
+        return None
+
     async def _parameters(self, progress: SearchProgress, number: int) -> dict[str, Any]:
         """The parameters of a trial: those of its session when it was requested before a crash, else chosen now."""
         search, sampler = self._search, sampler_of(self._search)
         begun = self.trials.begun(f"trial-{number}")
         if begun is not None:
-            return parameters_in(begun.state.request, search)
+            return search.parameters(begun.state.request)
         if sampler == "grid":
             return search.combination(number)
         if number == 0 and (base := base_parameters(search)) is not None:

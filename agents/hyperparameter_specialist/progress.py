@@ -26,7 +26,7 @@ from contracts.hyperparameter_specialist import (
 from contracts.request import read_request
 from contracts.request.objectives import costs, pareto_front, ranking, weigh
 from contracts.request.search import Search
-from contracts.request.space import inside, same, value_at
+from contracts.request.space import inside
 from contracts.session import SessionState
 
 LARGEST_GP = 200
@@ -150,19 +150,6 @@ class SearchProgress:
             number = earlier
         return self.paused[number][0] if number in self.paused else self.finished.get(number)
 
-    def same_as(self, parameters: Mapping[str, object]) -> int | None:
-        """The first trial with these parameters that has a session: a request that differs in nothing but its name."""
-        return next(
-            (
-                trial.number
-                for trial in self.started.values()
-                if trial.session
-                and trial.parameters.keys() == parameters.keys()
-                and all(same(trial.parameters[path], value) for path, value in parameters.items())
-            ),
-            None,
-        )
-
     def _goes_on(self) -> bool:
         """Whether a further trial is to begin. Of those that have ended only those count that the next one may see, so
         that how many trials there are does not depend on who ends first."""
@@ -282,14 +269,5 @@ def base_parameters(search: Search) -> dict[str, Any] | None:
         resolved = read_request(search.trial(0, {})).resolved()
     except InvalidRequest:
         return None
-    values = parameters_in(resolved, search)
+    values = search.parameters(resolved)
     return values if all(inside(search.space[path], value) for path, value in values.items()) else None
-
-
-def parameters_in(request: Mapping[str, object], search: Search) -> dict[str, Any]:
-    """The parameters of a search that a trial's request has, by path."""
-    values: dict[str, Any] = {}
-    for path in search.order:
-        if search.applies(path, values):
-            values[path] = value_at(request, path)
-    return {path: values[path] for path in search.space if path in values}

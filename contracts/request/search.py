@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property
@@ -30,8 +31,11 @@ from contracts.request.section import AutoWhole, Name, Real, Section, Whole, ref
 from contracts.request.space import (
     CONTROL,
     PAUSES,
+    Choice,
     Interval,
     Space,
+    given_at,
+    giver,
     problems_at,
     put_values,
     refuse_backwards,
@@ -167,7 +171,8 @@ class Search(Section):
         or on a path that is not there."""
         placed: list[str] = []
         left = list(self.space)
-        while ready := [path for path in left if self.space[path].when.keys() <= set(placed)]:
+        needs = {path: {giver(self.space, of) for of in self.space[path].when} for path in left}
+        while ready := [path for path in left if needs[path] <= set(placed)]:
             placed += ready
             left = [path for path in left if path not in ready]
         return tuple(placed)
@@ -180,7 +185,16 @@ class Search(Section):
     def applies(self, path: str, values: Mapping[str, object]) -> bool:
         """Whether a trial with these values, which hold what the path depends on, has a parameter at the path."""
         conditions = self.space[path].when.items()
-        return all(of in values and any(same(values[of], one) for one in allowed) for of, allowed in conditions)
+        return all(
+            giver(values, of) is not None and any(same(given_at(values, of), one) for one in allowed)
+            for of, allowed in conditions
+        )
+
+    @property
+    def _deciding(self) -> set[str]:
+        """The paths on which others depend."""
+        givers = (giver(self.space, of) for domain in self.space.values() for of in domain.when)
+        return {place for place in givers if place is not None}
 
     @property
     def grid_size(self) -> int | None:
@@ -188,7 +202,7 @@ class Search(Section):
         on others that they are not counted."""
         if any(isinstance(domain, Interval) for domain in self.space.values()):
             return None
-        deciding = {of for domain in self.space.values() for of in domain.when if of in self.space}
+        deciding = self._deciding
         if prod(domain.count for of in deciding if not isinstance(domain := self.space[of], Interval)) > MOST_BRANCHES:
             return None
         return sum(size for *_, size in self._branches())
@@ -211,7 +225,7 @@ class Search(Section):
     def _branches(self) -> Iterator[tuple[Mapping[str, object], Sequence[str], int]]:
         """Every choice of the values on which others depend, with the paths that are free then, and how many trials
         that makes."""
-        deciding = {of for domain in self.space.values() for of in domain.when}
+        deciding = self._deciding
         branches: list[dict[str, object]] = [{}]
         for path in (path for path in self.order if path in deciding):
             domain = self.space[path]
@@ -243,6 +257,27 @@ class Search(Section):
         if self.rungs:
             own[PAUSES] = list(self.rungs)
         return put_values(given, {**parameters, **own})
+
+    def parameters(self, request: Mapping[str, object]) -> dict[str, Any]:
+        """The parameters that a trial's request has, by path."""
+        values: dict[str, Any] = {}
+        for path in self.order:
+            if self.applies(path, values):
+                values[path] = self.parameter(path, request)
+        return {path: values[path] for path in self.space if path in values}
+
+    def parameter(self, path: str, request: Mapping[str, object]) -> Any:
+        """The value at a path of a trial's request; where everything is written out, the option that this came from."""
+        found, domain = value_at(request, path), self.space[path]
+        if not isinstance(domain, Choice) or any(same(found, option) for option in domain.options):
+            return found
+        given = {other: value for other in self.space if (value := value_at(request, other)) is not None}
+        for option in domain.options:
+            with suppress(InvalidRequest):
+                resolved = read_request(self.trial(0, {**given, path: option})).resolved()
+                if same(value_at(resolved, path), found):
+                    return option
+        return found
 
     def resolved(self) -> dict[str, object]:
         """The JSON form with defaults written out; reading it gives this search again."""
@@ -326,7 +361,7 @@ def _problems_in_space(search: Search) -> Iterator[Problem]:
         yield from _problems_of_objectives(search)
     round_about = [path for path in search.space if path not in search.order]
     for path in round_about:
-        missing = [of for of in search.space[path].when if of not in search.space]
+        missing = [of for of in search.space[path].when if giver(search.space, of) is None]
         for of in missing:
             yield Problem(f"space.{path}.when", f"{of!r} is not in the space", did_you_mean(of, search.space))
         if not missing:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -80,7 +80,10 @@ class Wholes(Parameter):
 
 
 class Choice(Parameter):
-    """One of some values, which may be of any kind; a plain list in the place of a domain is a choice of its items."""
+    """One of some values, which may be of any kind; a plain list in the place of a domain is a choice of its items.
+
+    A mapping is a whole section (`model: [{architecture: mlp}, {architecture: cnn}]`), in the place of the base's.
+    """
 
     type: Literal["choice"]
     options: tuple[Any, ...] = Field(min_length=1, max_length=1000)
@@ -93,6 +96,10 @@ class Choice(Parameter):
     def value(self, place: int) -> Any:
         """The value at a place, from 0."""
         return self.options[place]
+
+    def place(self, value: object) -> int:
+        """The place of a value, from 0."""
+        return next(place for place, option in enumerate(self.options) if same(option, value))
 
 
 Domain = Annotated[Interval | Wholes | Choice, Field(discriminator="type")]
@@ -126,13 +133,28 @@ def value_at(request: object, path: str | Sequence[str]) -> Any:
 def put_values(base: Mapping[str, object], values: Mapping[str, object]) -> dict[str, object]:
     """A request with values at their dotted paths; the others of a list that it leaves to its default keep theirs."""
     given = dict(base)
-    for path, value in values.items():
+    # A whole section first, then what lies in it.
+    for path, value in sorted(values.items(), key=lambda item: item[0].count(".")):
         keys = path.split(".")
         place = next((at for at, key in enumerate(keys) if key.isdigit()), 0)
         if place and value_at(given, keys[:place]) is None:
             given = put(given, keys[:place], value_at(read_request(base).resolved(), keys[:place]))
         given = put(given, keys, value)
     return given
+
+
+def giver(space: Container[str], path: str) -> str | None:
+    """Which path of a space has a value at a path: that path itself, or one of a section around it."""
+    ends = (len(path), *(place for place in range(len(path) - 1, 0, -1) if path[place] == "."))
+    return next((path[:end] for end in ends if path[:end] in space), None)
+
+
+def given_at(values: Mapping[str, object], path: str) -> Any:
+    """The value at a path in a trial with these values; None where they say nothing of it."""
+    place = giver(values, path)
+    if place is None or place == path:
+        return values.get(path)
+    return value_at(values[place], path[len(place) + 1 :])
 
 
 def same(first: object, second: object) -> bool:
@@ -147,6 +169,17 @@ def inside(domain: Interval | Wholes | Choice, value: Any) -> bool:
     if not isinstance(value, int | float) or isinstance(value, bool) or not domain.low <= value <= domain.high:
         return False
     return isinstance(domain, Interval) or (isinstance(value, int) and (value - domain.low) % domain.step == 0)
+
+
+def allowing(space: Mapping[str, Domain], path: str, allowed: Iterable[object]) -> list[object]:
+    """The values of the one that gives a path (`giver`) under which there is one of the allowed values."""
+    place = giver(space, path)
+    if place is None:
+        return []
+    if place == path:
+        return [value for value in allowed if inside(space[path], value)]
+    options = domain.options if isinstance(domain := space[place], Choice) else ()
+    return [option for option in options if any(same(given_at({place: option}, path), value) for value in allowed)]
 
 
 def refuse_backwards(low: float, high: float, *, log: bool) -> None:
@@ -167,7 +200,7 @@ def problems_at(
         return
     for of, allowed in domain.when.items():
         for value in allowed:
-            if not inside(space[of], value):
+            if not allowing(space, of, [value]):
                 cure = f"Name a value that {of} can have."
                 yield Problem(f"space.{path}.when.{of}", f"{shown(value)} is none of its values", cure)
     ends = domain.options if isinstance(domain, Choice) else (domain.low, domain.high)
@@ -187,5 +220,6 @@ def _conditions(space: Mapping[str, Domain], path: str) -> dict[str, object]:
     """Values under which a trial has a parameter at the path: the first that each condition allows."""
     values: dict[str, object] = {}
     for of, allowed in space[path].when.items():
-        values |= {**_conditions(space, of), of: allowed[0]}
+        place = giver(space, of) or of
+        values |= {**_conditions(space, place), place: next(iter(allowing(space, of, allowed)), allowed[0])}
     return values

@@ -108,8 +108,14 @@ def suggestion(rate: float, steepest: float, diverged_at: float | None) -> str:
 
 
 def in_words(changes: Mapping[str, Any]) -> str:
-    """Changes of a plan, or parameters, in a row."""
-    shown = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in changes.items()}
+    """Changes of a plan, or parameters, in a row; of a whole section its kind stands first, and what else it says."""
+    shown: dict[str, object] = {}
+    for key, value in changes.items():
+        inner = value if isinstance(value, Mapping) else {"": value}
+        kind = next((name for name in ("architecture", "type", "source") if name in inner), "")
+        said = {name: f"{each:.4g}" if isinstance(each, float) else each for name, each in inner.items()}
+        rest = ", ".join(f"{name} {each}".strip() for name, each in said.items() if name != kind or not kind)
+        shown[key] = f"{said[kind]} ({rest})".removesuffix(" ()") if kind else rest
     return ", ".join(f"{key} {value}" for key, value in shown.items()) or "no change"
 
 

@@ -294,3 +294,52 @@ def test_each_trial_has_every_seed_and_what_cannot_be_is_told() -> None:
     with pytest.raises(InvalidRequest) as error:
         read_search(raw | {"seeds": 99})
     assert [problem.type for problem in error.value.problems] == ["resource"]
+
+
+MODELS = [{"architecture": "mlp", "hidden": [16]}, {"architecture": "cnn", "channels": [4]}]
+
+
+def test_a_whole_model_is_a_choice_and_what_lies_in_it_may_depend_on_its_kind() -> None:
+    dropout = {"type": "float", "low": 0.1, "high": 0.5, "when": {"model.architecture": "mlp"}}
+    channels = {"type": "choice", "options": [[4], [8]], "when": {"model.architecture": ["cnn"]}}
+    found = search(space={"model.dropout": dropout, "model.channels": channels, "model": MODELS})
+    assert found.order[0] == "model"
+    assert found.applies("model.dropout", {"model": MODELS[0]})
+    assert not found.applies("model.dropout", {"model": MODELS[1]})
+    trial = {"model.dropout": 0.25, "model": MODELS[0], "optimizer.learning_rate": 0.01}
+    request = read_request(found.trial(0, trial))
+    assert (request.model.architecture, request.model.hidden, request.model.dropout) == ("mlp", (16,), 0.25)  # type: ignore[union-attr]
+    assert found.parameters(request.resolved()) == {"model.dropout": 0.25, "model": MODELS[0]}
+    request = read_request(found.trial(1, {"model": MODELS[1], "model.channels": [8]}))
+    assert found.parameters(request.resolved()) == {"model": MODELS[1], "model.channels": [8]}
+
+
+def test_a_grid_over_whole_models_has_what_depends_on_them_where_it_applies() -> None:
+    depth = {"type": "choice", "options": [0.1, 0.2], "when": {"model.architecture": "mlp"}}
+    found = search(space={"model": MODELS, "model.dropout": depth, "training.batch_size": [16, 32]})
+    rows = [found.combination(number) for number in range(found.grid_size or 0)]
+    assert [(row["model"]["architecture"], row.get("model.dropout")) for row in rows] == [  # type: ignore[index]
+        ("mlp", 0.1),
+        ("mlp", 0.1),
+        ("mlp", 0.2),
+        ("mlp", 0.2),
+        ("cnn", None),
+        ("cnn", None),
+    ]
+
+
+def test_a_request_tells_which_of_several_spellings_it_came_from() -> None:
+    spelled = [{"architecture": "mlp"}, {"architecture": "mlp", "hidden": [32]}]
+    found = search(space={"model": spelled})
+    for option in spelled:
+        assert found.parameters(read_request(found.trial(0, {"model": option})).resolved()) == {"model": option}
+
+
+def test_a_model_that_cannot_be_and_a_kind_that_no_model_has_are_refused() -> None:
+    space = {
+        "model": [*MODELS, {"architecture": "mlp", "hiden": [3]}],
+        "model.dropout": {"type": "float", "low": 0.1, "high": 0.5, "when": {"model.architecture": "resnet"}},
+    }
+    told = problems({"base": BASE, "space": space})
+    assert "Did you mean 'hidden'?" in told["space.model"]
+    assert "none of its values" in told["space.model.dropout.when.model.architecture"]

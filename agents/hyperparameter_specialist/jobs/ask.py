@@ -78,7 +78,7 @@ def _sampler(name: str, seed: int, parameters: int, *, groups: bool) -> BaseSamp
 
 def _trial(search: Search, space: dict[str, BaseDistribution], past: Past) -> FrozenTrial:
     params = {
-        path: domain.options.index(value) if isinstance(domain := search.space[path], Choice) else value
+        path: domain.place(value) if isinstance(domain := search.space[path], Choice) else value
         for path, value in past.parameters.items()
     }
     known = {path: space[path] for path in params}
