@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -25,6 +26,7 @@ EXCEPTIONS = {
     ("runtime/jobs/job.py", "runtime.engine.evaluate"): "as above",
     ("runtime/jobs/job.py", "runtime.engine.fingerprint"): "as above",
     ("runtime/jobs/job.py", "runtime.engine.checkpoint"): "as above",
+    ("runtime/jobs/job.py", "runtime.engine.parts."): "as above",
     ("runtime/jobs/job.py", "runtime.audit.recomputation"): "as above",
     ("runtime/jobs/job.py", "runtime.replay.stepwise"): "as above",
     ("runtime/api/hosting.py", "runtime.cli.start"): "the entry point: a host that a program starts is `swarm up`",
@@ -118,6 +120,29 @@ for name, one in found.items():
 assert "torch" not in sys.modules, "a caller of a job needs no torch"
 print(len(found))
 """
+
+
+AHEAD = """
+import importlib, sys
+from runtime.jobs import process
+from runtime.jobs.job import Job
+ahead = set()
+for name in sys.argv[1:]:
+    jobs = [one for one in vars(importlib.import_module(name)).values() if isinstance(one, Job)]
+    ahead |= {module for job in jobs for module in job.ahead}
+assert ahead
+for module in ahead:
+    importlib.import_module(module)
+    assert process.thread_count() == 1, module
+"""
+
+
+def test_what_a_zygote_imports_ahead_for_its_forks_is_there_and_starts_no_thread() -> None:
+    sealed = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", AHEAD, *declaring()], capture_output=True, text=True, check=False, env=sealed
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def declaring() -> list[str]:

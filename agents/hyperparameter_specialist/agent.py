@@ -79,16 +79,19 @@ class SearchRun(SearchContext):
             for started in progress.running.values():
                 if started.number not in self._trials:
                     self._trials[started.number] = [self.ground.history(session) for session in started.by_seed]
-            watched = [self.own, *(log for number in progress.running for log in self._trials[number])]
+            # A trial counts from its outcome on; what else is to be said of it, the end of the search waits for.
+            unsealed = self.trials.unsealed() if progress.complete else []
+            running = (log for number in progress.running for log in self._trials[number])
+            watched = [self.own, *running, *unsealed]
             sizes = [history.size for history in watched]
             news = self._news(progress)
             if self.cancelled:
                 await self.cancel(len(progress.finished), progress.best())
             elif news:
                 await self.say(*await self._measured(news), *news)
-            elif progress.complete:
+            elif progress.complete and not unsealed:
                 await self.say(progress.conclusion())
-            elif (left := math.inf if progress.limited else self._seconds_left()) <= 0:
+            elif (left := math.inf if progress.limited or progress.complete else self._seconds_left()) <= 0:
                 await self.say(events.SearchLimited(seconds=self._search.seconds or 0.0))
             elif (number := progress.next_number()) is not None:
                 await self._begin(progress, number)
@@ -128,7 +131,13 @@ class SearchRun(SearchContext):
     def _news(self, progress: SearchProgress) -> list[events.TrialFinished] | list[events.TrialPaused]:
         """What has become of trials and is not told yet: those that have ended, else those that wait at a rung."""
         logs = {number: self._trials[number] for number in progress.running}
-        over = [number for number, seeds in logs.items() if all(log.state.sealed for log in seeds)]
+        # Constraints are about what is said of a trial after its outcome: its exports and how fast they answer.
+        late = self._search.constraints is not None
+        over = [
+            number
+            for number, seeds in logs.items()
+            if all((log.state.sealed if late else log.state.outcome) is not None for log in seeds)
+        ]
         ended = [finished_with_seeds(progress, number, logs[number]) for number in over]
         waiting = [paused_with_seeds(progress, number, logs[number]) for number in progress.training]
         return ended or [told for told in waiting if told is not None]

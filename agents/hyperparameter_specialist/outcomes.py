@@ -42,10 +42,11 @@ def paused(progress: SearchProgress, number: int, log: SessionLog) -> TrialPause
 
 
 def finished(progress: SearchProgress, number: int, log: SessionLog) -> TrialFinished:
-    """The event for a trial whose session has ended: its best finite value of the metric, if it completed; of other
+    """The event for a trial whose session has its outcome: its best finite value of the metric, if it completed; of other
     objectives what they were at that evaluation, for these are the weights that are kept."""
     trial, search = log.state, progress.search
-    state: str = "rejected" if isinstance(trial.outcome, DatasetRejected) else trial.state
+    rejected = isinstance(trial.outcome, DatasetRejected)
+    state: str = "rejected" if rejected else trial.kind.state_at_end(trial)
     if state == "cancelled" and number in progress.stopped:
         state = "stopped"
     best = trial.training.best if state == "completed" else None
@@ -85,7 +86,7 @@ def paused_with_seeds(progress: SearchProgress, number: int, logs: Sequence[Sess
     if len(logs) == 1:
         return paused(progress, number, logs[0])
     waits = [waiting for log in logs if (waiting := paused(progress, number, log)) is not None]
-    ends = [finished(progress, number, log) for log in logs if log.state.sealed]
+    ends = [finished(progress, number, log) for log in logs if log.state.outcome is not None]
     if not waits or len(waits) + len(ends) < len(logs):
         return None
     seeds: list[TrialPaused | TrialFinished] = [*waits, *ends]
@@ -101,7 +102,7 @@ def paused_with_seeds(progress: SearchProgress, number: int, logs: Sequence[Sess
 
 
 def finished_with_seeds(progress: SearchProgress, number: int, logs: Sequence[SessionLog]) -> TrialFinished:
-    """The event for a trial whose sessions have all ended: the means of what it came to with each seed, and none where
+    """The event for a trial whose sessions all have their outcome: the means of what it came to with each seed, and none where
     a seed has none, since settings that fail with one of their seeds are not to be chosen for the others."""
     ends, metric = [finished(progress, number, log) for log in logs], progress.search.metric
     if len(ends) == 1:

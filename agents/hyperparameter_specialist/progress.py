@@ -29,7 +29,7 @@ from contracts.request.search import Search
 from contracts.request.space import inside
 from contracts.session import SessionState
 
-LARGEST_GP = 200
+LARGEST_GP = 150
 """Trials up to which a Gaussian process is worth its time, which grows with their cube."""
 MOST_OF_GP = 2
 """Objectives without weights up to which it is."""

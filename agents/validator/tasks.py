@@ -61,7 +61,11 @@ class SplitFigures:
     details: JudgementDetails
 
 
-@job(purpose="evaluate", profile=lambda judged: torch_profile(judged.resolved["threads"], judged.resolved["device"]))
+@job(
+    purpose="evaluate",
+    profile=lambda judged: torch_profile(judged.resolved["threads"], judged.resolved["device"]),
+    ahead=("agents.validator.jobs",),
+)
 def judge(judged: JudgedState) -> SplitFigures:
     """Judge one checkpoint on one split, with the engine's own evaluation."""
     from agents.validator import jobs

@@ -54,7 +54,7 @@ class Profile:
     @property
     def imports(self) -> tuple[str, ...]:
         """The modules that its jobs find imported."""
-        return (("torch", "numpy") if self.torch else ()) + self.modules
+        return (("torch", "numpy", "numpy.ctypeslib") if self.torch else ()) + self.modules
 
 
 _PASSED_ON = (
@@ -89,7 +89,11 @@ def claimed_threads(said: object) -> int:
     return said if isinstance(said, int) and 1 <= said <= MOST_THREADS else 1
 
 
-ENGINE = ("runtime.engine.loop", "runtime.engine.evaluate", "runtime.engine.fingerprint", "runtime.engine.checkpoint")
+PARTS = ("layers", "losses", "metrics", "models", "optimizers", "samplers", "schedules", "tasks")
+ENGINE = (
+    *("runtime.engine.loop", "runtime.engine.evaluate", "runtime.engine.fingerprint", "runtime.engine.checkpoint"),
+    *(f"runtime.engine.parts.{part}" for part in PARTS),
+)
 AUDIT = ("runtime.audit.recomputation", "runtime.replay.stepwise")
 """What every fork of an audit would import for itself, and with it most of what training does."""
 
@@ -129,11 +133,16 @@ class _Signature(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Job(Generic[A, R_co, T, O]):
-    """A function that children run. `purpose` is how people and reports call its process; `profile` seals it."""
+    """A function that children run. `purpose` is how people and reports call its process; `profile` seals it.
+
+    The modules `ahead` are those that the function imports when it is called: a zygote imports them before its first
+    fork, so that forks find them. They start no threads.
+    """
 
     function: Callable[..., R_co]
     purpose: str
     profile: Callable[[A], Profile] = field(repr=False)
+    ahead: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -178,9 +187,11 @@ class _Declare(Protocol):
     def __call__(self, function: Callable[[JobContext[T, O], A], R], /) -> Job[A, R, T, O]: ...
 
 
-def job(*, purpose: str, profile: Callable[[Any], Profile] = lambda _: torch_profile()) -> _Declare:
+def job(
+    *, purpose: str, profile: Callable[[Any], Profile] = lambda _: torch_profile(), ahead: tuple[str, ...] = ()
+) -> _Declare:
     """Declare a function as a job. `profile` gives what its process is sealed with, for an argument."""
-    return cast(_Declare, lambda function: Job(function, purpose, profile))
+    return cast(_Declare, lambda function: Job(function, purpose, profile, ahead))
 
 
 class JobContext(Generic[T, O]):

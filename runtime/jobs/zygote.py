@@ -18,13 +18,14 @@ import sys
 import threading
 from collections import deque
 from contextlib import suppress
+from functools import cache
 from types import FrameType
 from typing import Any, NoReturn
 
 from contracts.errors import Failed
 from runtime.jobs import process
 from runtime.jobs.garbage import collection_paused
-from runtime.jobs.job import JobContext, perform
+from runtime.jobs.job import Job, JobContext, perform
 from runtime.jobs.messages import Decoder, encode, error_data
 
 # Asked of a whole group by a terminal, a supervisor or a container; only the host knows how to end in good order.
@@ -76,7 +77,7 @@ class Zygote:
         self._channels.extend(descriptors)
         for frame in self._decoder.feed(data):
             if frame.kind == "fork":
-                _import_declaration(frame.data["module"])
+                _import_declared(frame.data["module"])
                 self._fork(frame.data["job"], self._channels.popleft())
             elif frame.kind == "kill":
                 self._kill(frame.data["job"])
@@ -187,15 +188,22 @@ def _leave_signals_to_the_host() -> None:
         signal.siginterrupt(number, False)  # noqa: FBT003 - its only form
 
 
-def _import_declaration(module: str) -> None:
-    """Import the module that declares a job before its first fork, so that the later ones find it; it computes nothing.
+@cache
+def _import_declared(module: str) -> None:
+    """Import the module that declares a job before its first fork, and what its jobs import, so that forks find both,
+    and the types of the jobs read; it computes nothing.
 
     Only the product's own modules: code of the user's runs in jobs alone.
     """
-    if module not in sys.modules and module.partition(".")[0] in ("agents", "runtime"):
+    if module.partition(".")[0] in ("agents", "runtime"):
         # What is wrong with it is told by the job, which imports it again.
-        with suppress(Exception):
-            importlib.import_module(module)
+        with suppress(Exception), collection_paused():
+            for declared in list(vars(importlib.import_module(module)).values()):
+                if isinstance(declared, Job):
+                    _ = declared.signature
+                    for name in declared.ahead:
+                        importlib.import_module(name)
+        gc.freeze()
 
 
 def _import(modules: list[str]) -> None:

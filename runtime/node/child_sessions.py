@@ -63,7 +63,8 @@ class ChildSessions:
         A carrier that dies meanwhile is woken again by the same wish, and asks those that are left.
         """
         for _ in range(MOST_TRIES):
-            unasked = [child for child in self._open() if wish_to_cancel(child.state) is None]
+            left = (child for child in self.unsealed() if not child.state.outcome)
+            unasked = [child for child in left if wish_to_cancel(child.state) is None]
             if not unasked:
                 return
             for child in unasked:
@@ -73,9 +74,10 @@ class ChildSessions:
                     while any(not child.state.outcome and wish_to_cancel(child.state) is None for child in unasked):
                         await first_done(*(child.grown(child.size) for child in unasked))
 
-    def _open(self) -> list[SessionLog]:
-        states = ((log, log.state) for log in self._ground.tail.open_sessions())
-        return [log for log, now in states if now.genesis and now.genesis.parent == self._own.id and not now.outcome]
+    def unsealed(self) -> list[SessionLog]:
+        """Every child that has begun, told of by its parent or not, and is not sealed."""
+        logs = self._ground.tail.open_sessions()
+        return [log for log in logs if log.state.genesis and log.state.genesis.parent == self._own.id]
 
     def _request_id(self, name: str) -> str:
         return f"{self._own.id}-{name}"

@@ -36,6 +36,7 @@ from contracts.hyperparameter_specialist import (
 from contracts.operator import SessionRequested
 from contracts.request import read_request
 from contracts.request.search import Search, read_search
+from contracts.request.space import inside
 from contracts.session import SessionState
 from contracts.trainer import ControlEvaluated, TrainingCompleted, TrainingFailed
 from runtime.host.swarm_node import SwarmNode
@@ -210,6 +211,24 @@ def test_a_budget_of_epochs_ends_a_search_after_the_same_trial_whatever_ends_fir
     assert {len(simulated(wanted, random.Random(seed))) for seed in range(10)} == {5 + parallel - 1}
 
 
+def test_a_gaussian_process_keeps_to_the_space_and_finds_what_is_best_in_it() -> None:
+    space = {
+        RATE: {"type": "float", "low": 1e-4, "high": 1e-1, "log": True},
+        "training.batch_size": {"type": "int", "low": 8, "high": 200, "step": 8},
+        "loss.type": ["cross_entropy", "mse"],
+    }
+    wanted, past = search(space=space, sampler="gp", trials=25), list[Past]()
+    while len(past) < 25:
+        chosen = ask(wanted, "gp", len(past), past)
+        assert all(inside(wanted.space[path], value) for path, value in chosen.items())
+        rate, size = float(str(chosen[RATE])), int(str(chosen["training.batch_size"]))
+        cost = (math.log10(rate) + 2) ** 2 + ((size - 64) / 64) ** 2 + (chosen["loss.type"] == "mse")
+        past.append(Past(chosen, "complete", cost))
+    best = min(past, key=lambda trial: trial.value or 0.0)
+    assert (best.parameters["training.batch_size"], best.parameters["loss.type"]) == (64, "cross_entropy")
+    assert (best.value or 0.0) < 1e-3
+
+
 async def test_a_gaussian_process_in_a_child_answers_the_same_twice(tmp_path: Path) -> None:
     wanted = search(sampler="gp")
     points = [{RATE: 10 ** -(1 + n / 2), "model.dropout": n / 20} for n in range(6)]
@@ -370,10 +389,15 @@ class _Over(Exception):
 
 
 @asynccontextmanager
-async def swarm(home: Path, *, bus: MemoryBus | None = None, **oracle: Any) -> AsyncIterator[SwarmNode]:
+async def swarm(
+    home: Path,
+    *,
+    bus: MemoryBus | None = None,
+    roles: tuple[str, ...] = ("hyperparameter_specialist", "resource_monitor", "ledger"),
+    **oracle: Any,
+) -> AsyncIterator[SwarmNode]:
     """The specialist, the ledger, the monitor, and an oracle for a trainer."""
     kind = type("Oracle", (Oracle,), {"role": "trainer", **oracle})
-    roles = ("hyperparameter_specialist", "resource_monitor", "ledger")
     async with harness.crew(home, roles, bus=bus) as made:
         await made.bus.consumer("trainer", wake_subjects(kind))  # type: ignore[attr-defined]
         try:
@@ -430,6 +454,22 @@ async def test_a_search_that_is_interrupted_goes_on_to_the_same_end(tmp_path: Pa
     assert isinstance(resumed.outcome, SearchCompleted)
     assert isinstance(whole.outcome, SearchCompleted)
     assert resumed.outcome.best_value == whole.outcome.best_value
+
+
+async def test_a_trial_counts_from_its_outcome_on_and_a_search_ends_once_its_trials_are_sealed(tmp_path: Path) -> None:
+    async with swarm(tmp_path, roles=("hyperparameter_specialist", "resource_monitor")) as made:
+        session = await requested(made, searched(trials=2))
+        # Nobody seals, and the second trial is chosen and told of all the same.
+        history = made.tail.history(session)
+        async with asyncio.timeout(30.0):
+            while len(SearchState.of(history.state).finished) < 2:
+                await history.grown(history.size)
+        assert history.state.outcome is None
+        async with harness.beside(made, ("ledger",), "other"):
+            ended = await harness.until_ended(made, session)
+        sealed = [made.tail.history(trial.session).state.sealed for trial in SearchState.of(ended).trials]
+    assert ended.state == "completed"
+    assert None not in sealed
 
 
 async def test_a_trial_that_was_requested_and_never_told_of_is_found_and_not_requested_again(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from runtime.jobs.job import JobContext, job
 from runtime.node.capabilities import PreparationOrder, PreparationProgress
 
 
-@job(purpose="prepare")
+@job(purpose="prepare", ahead=("agents.data_manager.jobs.prepare",))
 def prepare_dataset(
     context: JobContext[PreparationProgress, Never], order: PreparationOrder
 ) -> DatasetPrepared | DatasetRejected | None:

@@ -8,9 +8,10 @@ from agents.hyperparameter_specialist.progress import Past
 from runtime.home.workloads import WorkloadEntry
 from runtime.jobs.job import Profile, Seal, job, torch_profile
 
-_PLAIN = Profile(torch=False, modules=("optuna", "optuna.samplers"))
-_WITH_TORCH = Profile(modules=("optuna", "optuna.samplers", "scipy.optimize", "scipy.special"))
-"""Where the next trial is chosen: a Gaussian process needs torch and scipy, which the host does without."""
+_PLAIN = Profile(torch=False, modules=("numpy.random", "optuna", "optuna.samplers"))
+_WITH_TORCH = Profile(modules=("optuna", "optuna.samplers", "scipy.optimize", "scipy.special", "scipy.stats.qmc"))
+"""Where the next trial is chosen: a Gaussian process needs torch and scipy, which the host does without. What it would
+import late, and each fork for itself, takes as long as the choice."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,11 @@ class TrialQuestion:
     past: Sequence[Past]
 
 
-@job(purpose="probe", profile=lambda asked: _WITH_TORCH if asked.sampler == "gp" else _PLAIN)
+@job(
+    purpose="probe",
+    profile=lambda asked: _WITH_TORCH if asked.sampler == "gp" else _PLAIN,
+    ahead=("agents.hyperparameter_specialist.jobs.ask",),
+)
 def choose_parameters(asked: TrialQuestion) -> Mapping[str, object]:
     """The parameters of a trial, by path."""
     from agents.hyperparameter_specialist.jobs.ask import ask

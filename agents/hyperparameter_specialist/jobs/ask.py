@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
@@ -15,6 +16,12 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from agents.hyperparameter_specialist.progress import Past
 from contracts.request.search import Search
 from contracts.request.space import Choice, Interval, Wholes
+
+SPREAD, AROUND, KEPT = 1024, 160, 8
+"""Points at which a Gaussian process is asked first, then in each round, and the best ones around which those lie."""
+
+WIDTHS = np.geomspace(0.3, 0.001, 12)
+"""How far from these the points of each round lie, as a share of each parameter's range."""
 
 STATES = {"complete": TrialState.COMPLETE, "running": TrialState.RUNNING, "failed": TrialState.FAIL}
 
@@ -51,6 +58,33 @@ def ask(search: Search, sampler: str, number: int, past: Sequence[Past]) -> dict
     return {path: values[path] for path in search.space if path in values}
 
 
+class BatchedGP(optuna.samplers.GPSampler):
+    """Asks a Gaussian process in few and large batches: steps along its gradients take five times as long."""
+
+    def _optimize_acqf(self, acqf: Any, best_params: Any) -> Any:
+        """The most promising of points that are spread evenly, and then of points ever closer to the best so far."""
+        chance, space = self._rng.rng, acqf.search_space
+        choices = dict(zip(space.discrete_indices, space.get_choices_of_discrete_params(), strict=True))
+        known = [] if best_params is None else [best_params]
+        points = np.vstack([space.sample_normalized_params(SPREAD, chance), *known])
+        values = acqf.eval_acqf_no_grad(points)
+        for width in WIDTHS:
+            best = np.argsort(-values, kind="stable")[:KEPT]
+            near = np.repeat(points[best], AROUND // KEPT, axis=0)
+            moves = chance.random_sample(near.shape) < 0.5
+            near = np.where(moves, np.clip(near + width * chance.standard_normal(near.shape), 0.0, 1.0), near)
+            for place, allowed in choices.items():
+                if space.is_categorical[place]:
+                    drawn = chance.choice(allowed, len(near))
+                    near[:, place] = np.where(moves[:, place], drawn, np.repeat(points[best, place], AROUND // KEPT))
+                else:
+                    above = np.clip(np.searchsorted(allowed, near[:, place]), 1, len(allowed) - 1)
+                    lower = near[:, place] - allowed[above - 1] < allowed[above] - near[:, place]
+                    near[:, place] = allowed[above - lower]
+            points, values = np.vstack([points[best], near]), np.append(values[best], acqf.eval_acqf_no_grad(near))
+        return points[np.argmax(values)]
+
+
 def _value(domain: Interval | Wholes | Choice, param: Any) -> object:
     return domain.options[param] if isinstance(domain, Choice) else param
 
@@ -69,7 +103,7 @@ def _sampler(name: str, seed: int, parameters: int, *, groups: bool) -> BaseSamp
     match name:
         case "gp":
             # Equal settings give equal values here, because a trial's seed is part of its request.
-            return optuna.samplers.GPSampler(seed=seed, n_startup_trials=first, deterministic_objective=True)
+            return BatchedGP(seed=seed, n_startup_trials=first, deterministic_objective=True)
         case "tpe":
             # In groups, parameters that occur together are drawn together.
             return optuna.samplers.TPESampler(seed=seed, n_startup_trials=first, group=groups)

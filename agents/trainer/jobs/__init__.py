@@ -20,7 +20,11 @@ def _device(device: str) -> str:
     return "cpu" if device == "auto" else device
 
 
-@job(purpose="prepare", profile=lambda order: torch_profile(1, _device(order.device)))
+@job(
+    purpose="prepare",
+    profile=lambda order: torch_profile(1, _device(order.device)),
+    ahead=("agents.trainer.jobs.plan",),
+)
 def resolve_request(order: ResolveOrder) -> Mapping[str, Any]:
     """Every `auto` of a request as a number; refused when the machine has no room for it."""
     from agents.trainer.jobs import plan
@@ -184,7 +188,11 @@ TrainingOrder = Hold | ChangePlan | Leave | RepetitionEnd
 TrainingContext = JobContext[TrainingNews, TrainingOrder]
 
 
-@job(purpose="train", profile=lambda task: torch_profile(task.seal.threads, task.device))
+@job(
+    purpose="train",
+    profile=lambda task: torch_profile(task.seal.threads, task.device),
+    ahead=("agents.trainer.jobs.train",),
+)
 def train_plan(context: TrainingContext, task: AttemptTask) -> int:
     """Train until the plan is done or the trainer orders the job to leave; the step that was reached."""
     from agents.trainer.jobs import train
