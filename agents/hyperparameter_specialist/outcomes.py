@@ -102,8 +102,8 @@ def paused_with_seeds(progress: SearchProgress, number: int, logs: Sequence[Sess
 
 
 def finished_with_seeds(progress: SearchProgress, number: int, logs: Sequence[SessionLog]) -> TrialFinished:
-    """The event for a trial whose sessions all have their outcome: the means of what it came to with each seed, and none where
-    a seed has none, since settings that fail with one of their seeds are not to be chosen for the others."""
+    """The event for a trial whose sessions all have their outcome: the means of what it came to with each seed, and
+    none where a seed has none, since settings that fail with one of their seeds are not to be chosen for the others."""
     ends, metric = [finished(progress, number, log) for log in logs], progress.search.metric
     if len(ends) == 1:
         return ends[0]
