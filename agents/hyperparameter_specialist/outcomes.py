@@ -42,7 +42,7 @@ def paused(progress: SearchProgress, number: int, log: SessionLog) -> TrialPause
 
 
 def finished(progress: SearchProgress, number: int, log: SessionLog) -> TrialFinished:
-    """The event for a trial whose session has its outcome: its best finite value of the metric, if it completed; of other
+    """The event for a trial whose session has its outcome: its best finite value, if it completed; of other
     objectives what they were at that evaluation, for these are the weights that are kept."""
     trial, search = log.state, progress.search
     rejected = isinstance(trial.outcome, DatasetRejected)
