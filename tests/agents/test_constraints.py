@@ -247,10 +247,9 @@ async def test_with_several_seeds_a_trial_keeps_to_a_constraint_in_the_mean_and_
 
 async def test_what_could_not_be_measured_is_infeasible_and_says_why(tmp_path: Path) -> None:
     limits = {"max_memory_mb": 1e6, "max_latency_ms": 1e6, "min_accuracy": 0.1, "max_size_mb": 1e6}
-    ended = await undisturbed(tmp_path, searched(trials=2, constraints=limits))
+    ended = await undisturbed(tmp_path, searched(trials=1, constraints=limits))
     assert isinstance(ended.outcome, SearchFailed)
-    (first, second) = SearchState.of(ended).measured
-    assert (first.number, second.number) == (0, 1)
+    (first,) = SearchState.of(ended).measured
     assert {one.constraint: (one.value, one.n, one.missing) for one in first.measures} == {
         "max_memory_mb": (None, 0, "it was never claimed"),
         "max_latency_ms": (None, 0, "it was not exported"),
@@ -259,12 +258,11 @@ async def test_what_could_not_be_measured_is_infeasible_and_says_why(tmp_path: P
     }
 
 
-@pytest.mark.parametrize("after", ["trial.started", "trial.measured"])
-async def test_a_constrained_search_that_is_interrupted_goes_on_to_the_same_end(tmp_path: Path, after: str) -> None:
+async def test_a_constrained_search_that_is_interrupted_goes_on_to_the_same_end(tmp_path: Path) -> None:
     raw, bus = searched(trials=7, constraints={"min_accuracy": 0.6}), MemoryBus()
-    async with swarm(tmp_path / "one", bus=bus, gate=asyncio.Event() if after == "trial.started" else None) as made:
+    async with swarm(tmp_path / "one", bus=bus) as made:
         session = await requested(made, raw)
-        await harness.until_said(made, session, after)
+        await harness.until_said(made, session, "trial.measured")
     async with swarm(tmp_path / "one", bus=bus) as made:
         resumed = await harness.until_ended(made, session)
     whole = await undisturbed(tmp_path / "two", raw)
