@@ -124,6 +124,17 @@ class FrontTrialReply(TypedDict):
     spread: Figures
 
 
+class LineageStageReply(TypedDict):
+    """Of a population that has ended: from which step on its best member was which trial, and the command that trains
+    it from there to its end again."""
+
+    number: int
+    session: str
+    step: int
+    parameters: dict[str, object]
+    command: str
+
+
 class RangeTestReply(TypedDict):
     """Of a range test: the learning rate that it suggests, and its curve."""
 
@@ -189,6 +200,7 @@ class SessionReply(TypedDict):
     last: NotRequired[LastReply | None]
     best_trial: NotRequired[BestTrialReply | None]
     front: NotRequired[list[FrontTrialReply]]
+    lineage: NotRequired[list[LineageStageReply]]
     range_test: NotRequired[RangeTestReply | None]
     refused: NotRequired[
         Annotated[list[dict[str, object]], Field(description="Files that could not be made, and why.")]

@@ -247,8 +247,9 @@ class PopulationProgress:
         for number in self.running:
             session = trials[number]
             training, seen = session.training, session.training.evaluations
-            if session.sealed:
-                state: str = "rejected" if isinstance(session.outcome, DatasetRejected) else session.state
+            if session.outcome is not None:
+                rejected = isinstance(session.outcome, DatasetRejected)
+                state: str = "rejected" if rejected else session.kind.state_at_end(session)
                 state = "stopped" if state == "cancelled" and number in stopped else state
                 value = seen[-1].values.get(self.population.metric) if seen and state == "completed" else None
                 value = value if value is not None and math.isfinite(value) else None
@@ -280,7 +281,9 @@ class PopulationRun(SearchContext):
             for number in progress.running:
                 if number not in self._trials:
                     self._trials[number] = self.ground.history(progress.started[number].session)
-            watched = [self.own, *(self._trials[number] for number in progress.running)]
+            # A trial counts from its outcome on; what else is to be said of it, the end of the search waits for.
+            unsealed = self.trials.unsealed() if progress.complete else []
+            watched = [self.own, *(self._trials[number] for number in progress.running), *unsealed]
             sizes = [history.size for history in watched]
             states = {number: self._trials[number].state for number in progress.running}
             news = list(progress.told(states))
@@ -288,7 +291,7 @@ class PopulationRun(SearchContext):
                 await self.cancel(len(progress.finished), progress.best())
             elif news:
                 await self.say(*news)
-            elif progress.complete:
+            elif progress.complete and not unsealed:
                 await self.say(*progress.conclusion())
             elif (decision := progress.decision(states)) is not None:
                 await self.say(decision)

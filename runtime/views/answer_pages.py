@@ -20,6 +20,7 @@ from runtime.views.blocks import (
     key_figures,
 )
 from runtime.views.formatting import fork_of, in_words, levers_in_words, suggestion
+from runtime.views.lineage import lineage_blocks
 from runtime.views.plot import sketch, sketch_told
 from runtime.views.resources import resources_text
 
@@ -82,7 +83,11 @@ def session_page(summary: SessionReply) -> Page:
         ("wall", f"{summary['wall_s']:.1f} s, {count_of(summary.get('events', 0), 'event')}"),
     ]
     title = str(summary.get("name") or summary["kind"])
-    blocks: list[Block] = [key_figures(*rows), *front_table(summary.get("front", ()))]
+    blocks: list[Block] = [
+        key_figures(*rows),
+        *front_table(summary.get("front", ())),
+        *lineage_blocks(summary.get("lineage", ())),
+    ]
     if problem := summary.get("problem"):
         blocks.append(problem_figures(problem))
     return Page(title, f"{summary['kind']} {summary['session']}", tuple(blocks))

@@ -83,7 +83,7 @@ def _metrics(state: SessionState, record: SessionRecord) -> dict[str, Any]:
     summary: Mapping[str, object] = view.summary(state)
     kept = ("session", "name", "kind", "state", "step", "steps_total", "epoch", "weights_digest", "sealed", "wall_s")
     about = {name: summary[name] for name in kept} | {"metrics": summary["metrics"], "seconds": dict(record.seconds)}
-    about |= {name: summary[name] for name in ("best_trial", "front", "range_test") if summary[name]}
+    about |= {name: summary[name] for name in ("best_trial", "front", "lineage", "range_test") if summary[name]}
     figures: dict[str, Any] = _plain(about | {"columns": curves.columns(record.rows), "rows": record.rows})
     return figures
 

@@ -34,6 +34,7 @@ from runtime.views.blocks import (
 )
 from runtime.views.checkpoints import epoch_at, optimizer_figures, optimizer_text, recorded_metrics, roles
 from runtime.views.formatting import finite, fork_of, in_words, levers_in_words, number, short, size, suggestion
+from runtime.views.lineage import lineage, lineage_blocks
 from runtime.views.resources import resource_blocks
 from runtime.views.sentences import sentence
 from runtime.views.session_record import MOST_LAYERS, MOST_TOLD, EventSentence, SessionRecord
@@ -84,6 +85,7 @@ def report_page(session: SessionState, record: SessionRecord, root: str = "", bu
         ("Trouble", _told(record.trouble, record.trouble_total)),
         ("Range test", _range_test(session)),
         ("Front", [*front_table(view.front(session))]),
+        ("Lineage", [*lineage_blocks(lineage(session))]),
         ("Trials", _trials(session)),
         ("Checkpoints", _checkpoints(session)),
         ("Artifacts", _artifacts(session)),

@@ -28,6 +28,7 @@ from contracts.resource_monitor import AdviceJudged, ResourcesAdvised
 from contracts.session import ENDED, SessionState
 from contracts.trainer import AuditCompleted, TrainingFailed
 from runtime.views.formatting import finite, in_words, size
+from runtime.views.lineage import lineage
 
 
 class SessionMoment(replies.SessionReply):
@@ -55,6 +56,7 @@ def summary(session: SessionState, blobs: Path | None = None, queue: Queue | Non
         "last": last(session),
         "best_trial": best_trial(session),
         "front": front(session),
+        "lineage": lineage(session),
         "range_test": range_test(session),
         "artifacts": artifacts(session, blobs),
         "refused": refused(session),

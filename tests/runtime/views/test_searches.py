@@ -12,6 +12,8 @@ import pytest
 from contracts.hyperparameter_specialist import (
     FrontTrial,
     LearningRateSuggested,
+    LineageStage,
+    LineageTraced,
     SearchCancelled,
     SearchCompleted,
     SearchState,
@@ -184,3 +186,19 @@ def test_a_curve_in_a_line_is_as_high_above_its_beginning_as_it_falls(values: li
 
 def test_many_values_fit_the_line() -> None:
     assert len(plot.sketch([float(one) for one in range(1000)], 50)) == 50
+
+
+def test_the_lineage_of_the_best_member_is_shown_with_the_commands_that_train_it_again() -> None:
+    first = LineageStage(number=0, session=FIRST, step=0, parameters={RATE: 0.01, "schedule.type": "constant"})
+    then = LineageStage(number=4, session=SECOND, step=45, parameters={RATE: 0.0125, "schedule.type": "constant"})
+    seen = SessionState(SESSION, own=SearchState(lineage=LineageTraced(stages=[first, then])))
+    stages = view.summary(seen)["lineage"]
+    assert [stage["command"] for stage in stages] == [
+        f"swarm fork {FIRST} --at 0 --set 'training.pauses=[]' --request-id again-agq7rxju-1",
+        f"swarm fork again-agq7rxju-1 --at 45 --set {RATE}=0.0125 --request-id again-agq7rxju-2",
+    ]
+    page = terminal.render(session_page(view.summary(seen)))
+    for told in (*(stage["command"] for stage in stages), f"{RATE} 0.0125, schedule.type constant"):
+        assert told in " ".join(page.split())
+    assert "Lineage" in markdown.render(report_page(seen, SessionRecord()), {})
+    assert view.summary(SessionState(SESSION, own=SearchState()))["lineage"] == []
