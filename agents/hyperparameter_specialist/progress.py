@@ -24,7 +24,7 @@ from contracts.hyperparameter_specialist import (
     TrialStarted,
 )
 from contracts.request import read_request
-from contracts.request.objectives import costs, pareto_front, ranking, weigh
+from contracts.request.objectives import costs, front_of, ranking, weigh
 from contracts.request.search import Search
 from contracts.request.space import inside
 from contracts.session import SessionState
@@ -195,18 +195,7 @@ class SearchProgress:
 
     def front(self) -> list[FrontTrial]:
         """The feasible trials than which no other is better in all objectives; empty where there is one."""
-        objectives = self.search.objectives
-        found = {number: costs(trial.values, objectives) for number, trial in self.feasible.items()}
-        scores = weigh(found, self.search.weights) if self.search.weights else {}
-        return [
-            FrontTrial(
-                number=number,
-                session=self.finished[number].session,
-                values=self.finished[number].values,
-                score=scores.get(number),
-            )
-            for number in (pareto_front(found) if objectives else ())
-        ]
+        return front_of(self.feasible.values(), self.search.objectives)
 
     def best(self) -> TrialFinished | None:
         """The feasible trial with the best value, the earliest of equals; of several objectives that with the best

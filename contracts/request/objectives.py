@@ -8,7 +8,7 @@ and better in something.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import inf, isfinite
 from operator import le
 from statistics import median_low
@@ -17,6 +17,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from contracts.errors import Problem
+from contracts.hyperparameter_specialist import FrontTrial, TrialFinished
 from contracts.request.section import Real, Section, refused
 from contracts.request.training import less_is_better
 
@@ -106,6 +107,23 @@ def pareto_front(found: Mapping[int, Costs]) -> list[int]:
         if inf not in mine and not any(all(map(le, other, mine)) for other in others):
             front.append(number)
     return sorted(front)
+
+
+def front_of(finished: Iterable[TrialFinished], objectives: Sequence[Objective]) -> list[FrontTrial]:
+    """The front of these trials, with the score of each where objectives have weights; empty where there are none."""
+    trials = {trial.number: trial for trial in finished}
+    found = {number: costs(trial.values, objectives) for number, trial in trials.items()}
+    weights = [one.weight for one in objectives if one.weight is not None]
+    scores = weigh(found, weights) if weights else {}
+    return [
+        FrontTrial(
+            number=number,
+            session=trials[number].session,
+            values=trials[number].values,
+            score=scores.get(number),
+        )
+        for number in (pareto_front(found) if objectives else ())
+    ]
 
 
 def ranking(found: Mapping[int, Costs], objectives: Sequence[Objective]) -> list[int]:

@@ -46,6 +46,8 @@ from contracts.request.training import less_is_better
 
 SEED = "reproducibility.seed"
 MOST_SESSIONS = 10_000
+MOST_COMPARED = 1000
+"""Trials of a search with several objectives: each is compared with each, and one event names the whole front."""
 MOST_RUNGS = 16
 MOST_BRANCHES = 1000
 """Combinations of the values on which others depend that a grid is counted over."""
@@ -405,6 +407,9 @@ def _problems_of_objectives(search: Search) -> Iterator[Problem]:
     """What objectives and the rest of the search disagree on, and metrics that no evaluation of a trial would have."""
     if search.metric not in (names := [objective.metric for objective in search.objectives]):
         yield Problem("metric", f"{search.metric!r} is none of the objectives", "Leave it out, or name one of them.")
+    if search.trials > MOST_COMPARED:
+        message = f"{search.trials} trials with several objectives are too many to compare"
+        yield Problem("trials", message, f"Have {MOST_COMPARED} at most.")
     if search.direction != "auto":
         yield Problem("direction", "each objective has its own", "Leave it out.")
     trial = search.trial(0, {})

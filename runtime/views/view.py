@@ -193,8 +193,17 @@ def best_trial(session: SessionState) -> replies.BestTrialReply | None:
 
 
 def front(session: SessionState) -> list[replies.FrontTrialReply]:
-    """The trials of a completed search than which no other is better in all its objectives; none where it has one."""
-    search = SearchState.of(session)
+    """The trials of a search than which no other is better in all its objectives, of those that have ended so far; none
+    where it has one."""
+    search, wanted = SearchState.of(session), session.request.get("objectives") or ()
+    front = session.outcome.front if isinstance(session.outcome, SearchCompleted) else []
+    if wanted and not isinstance(session.outcome, SearchCompleted):
+        # Late, because other sessions are shown without the schemas of requests.
+        from contracts.request.objectives import Objective, front_of
+
+        broken = {told.number for told in search.measured if not told.feasible}
+        ended = [trial for trial in search.finished if trial.number not in broken]
+        front = front_of(ended, [Objective.model_validate(objective) for objective in wanted])
     parameters = {trial.number: trial.parameters for trial in search.trials}
     spread = {trial.number: trial.spread for trial in search.finished}
     return [
@@ -206,7 +215,7 @@ def front(session: SessionState) -> list[replies.FrontTrialReply]:
             "parameters": {**parameters.get(trial.number, {})},
             "spread": spread.get(trial.number, {}),
         }
-        for trial in (session.outcome.front if isinstance(session.outcome, SearchCompleted) else ())
+        for trial in front
     ]
 
 

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bus.frames import MAX_PAYLOAD
 from contracts.errors import InvalidRequest
+from contracts.hyperparameter_specialist import FrontTrial, SearchCompleted
 from contracts.request import read_request
 from contracts.request.objectives import Objective, costs, pareto_front, ranking, weigh
-from contracts.request.search import read_search
+from contracts.request.search import MOST_COMPARED, read_search
 from tests.contracts.test_search import BASE, RATE, problems, search
 
 ACCURACY, SIZE = {"metric": "val_accuracy"}, {"metric": "parameters"}
@@ -115,6 +117,7 @@ def test_everything_that_is_wrong_with_objectives_is_told_at_once_and_what_it_is
         "objectives.3.metric",
     }
     assert "'parameters' is there already" in told["objectives.3.metric"]
+    assert problems(raw | {"objectives": [ACCURACY, SIZE], "trials": 1001}).keys() == {"trials"}
     told = problems(raw | {"objectives": [SIZE, {"metric": "seconds"}]})
     assert "none of them is a metric of the validation" in told["objectives"]
     assert "objectives" in problems(raw | {"objectives": [ACCURACY]})
@@ -125,3 +128,23 @@ def test_everything_that_is_wrong_with_objectives_is_told_at_once_and_what_it_is
     with pytest.raises(InvalidRequest) as error:
         read_search(raw | {"objectives": several})
     assert {problem.type for problem in error.value.problems} == {"convergence"}
+
+
+def test_a_thousand_trials_of_which_none_dominates_another_are_named_by_one_event_that_can_be_said() -> None:
+    names = [f"val_metric_{place}" for place in range(8)]
+    found = {
+        number: tuple(0.1 * (number * (place + 7) % 1009) for place in range(7)) for number in range(MOST_COMPARED)
+    }
+    found = {number: (*each, -0.1 * sum(each)) for number, each in found.items()}
+    front = pareto_front(found)
+    assert len(front) == MOST_COMPARED
+    named = [
+        FrontTrial(
+            number=number, session="00-agq7rxjuhn2hhptp3cs3bhofwa", values=dict(zip(names, found[number], strict=True))
+        )
+        for number in front
+    ]
+    told = SearchCompleted(
+        trials=len(front), best_number=None, best_session=None, best_value=None, best_parameters={}, front=named
+    )
+    assert len(told.model_dump_json()) < MAX_PAYLOAD / 2

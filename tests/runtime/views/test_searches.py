@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from contracts.hyperparameter_specialist import (
+    ConstraintMeasure,
     FrontTrial,
     LearningRateSuggested,
     LineageStage,
@@ -19,6 +20,7 @@ from contracts.hyperparameter_specialist import (
     SearchState,
     SeedResult,
     TrialFinished,
+    TrialMeasured,
     TrialStarted,
 )
 from contracts.operator import SessionRequested
@@ -106,6 +108,24 @@ def test_a_front_is_shown_with_the_values_of_its_trials_and_a_score_where_there_
     assert view.summary(searched(COMPLETED))["front"] == []
     told = TrialFinished(number=1, session=SECOND, state="completed", value=0.25, values=FRONT[1].values)
     assert sentence(told) == "trial 1 completed: val_loss 0.25, parameters 99"
+
+
+@pytest.mark.parametrize("outcome", [None, CANCELLED])
+def test_the_front_so_far_is_shown_before_a_search_has_completed_and_without_what_breaks_a_constraint(
+    outcome: SearchCancelled | None,
+) -> None:
+    asked = {"objectives": [{"metric": "val_loss"}, {"metric": "parameters"}]}
+    request = SessionRequested(kind="search", request=asked, keyring="k", asked_by="me", rules=1)
+    ended = [told.model_copy(update={"values": of.values}) for told, of in zip(FINISHED, FRONT, strict=False)]
+    small = TrialFinished(number=2, session="00-small", state="completed", values={"val_loss": 0.1, "parameters": 1.0})
+    size = ConstraintMeasure(constraint="max_size_mb", limit=1.0, value=2.0, n=1, missing="")
+    broken = TrialMeasured(number=2, session="00-small", measures=[size])
+    state = SearchState(trials=TRIALS, finished=(*ended, small), measured=(broken,))
+    seen = view.summary(SessionState(SESSION, genesis=request, own=state, outcome=outcome))
+    assert [(one["number"], one["values"]) for one in seen["front"]] == [(one.number, one.values) for one in FRONT]
+    free = SearchState(trials=TRIALS, finished=(*ended, small))
+    seen = view.summary(SessionState(SESSION, genesis=request, own=free, outcome=outcome))
+    assert [one["number"] for one in seen["front"]] == [2]
 
 
 def test_several_seeds_are_shown_with_their_spread() -> None:
