@@ -410,8 +410,15 @@ class MemoryExhausted(
     limit: int | None = None
 
 
-class InterventionApplied(Event, lane=TRAINER, wire="intervention.applied", upcasts=[unchanged]):
-    """A decision took effect: the segment that begins at `step` runs under these changes."""
+SPENT = "limits.seconds"
+"""By whom a training is ended whose seconds are spent: the request itself, whose event the decision names."""
+
+
+class InterventionApplied(Event, lane=TRAINER, wire="intervention.applied", upcasts=[unchanged, unchanged]):
+    """A decision took effect: the segment that begins at `step` runs under these changes.
+
+    Since version 3 the request may have decided, by `limits.seconds`: `seconds` are those that were spent.
+    """
 
     proposal: str
     by: str
@@ -419,6 +426,7 @@ class InterventionApplied(Event, lane=TRAINER, wire="intervention.applied", upca
     step: int
     changes: dict[str, JsonValue]
     reproducible: bool
+    seconds: Exact | None = None
 
 
 class InterventionDeclined(Event, lane=TRAINER, wire="intervention.declined", says="proposal declined: {reason}"):

@@ -50,6 +50,7 @@ from contracts.roles import (
     VALIDATOR,
 )
 from contracts.trainer import (
+    SPENT,
     AttemptBisected,
     BirthAudited,
     CheckpointWritten,
@@ -288,7 +289,11 @@ def _owed(session: SessionState) -> Iterator[Duty]:
         for seen in named.values():
             if seen.stored and not seen.validated and not session.answers(VALIDATOR, seen.stored_id):
                 yield Duty(VALIDATOR, "validate", seen.stored_id)
-    yield from (Duty(DIAGNOSTICIAN, "judge", id) for id, _ in training.applied if id not in training.judged)
+    yield from (
+        Duty(DIAGNOSTICIAN, "judge", id)
+        for id, seen in training.applied
+        if id not in training.judged and seen.by != SPENT
+    )
     yield from (Duty(DIAGNOSTICIAN, "answer", id) for id in training.questions if id not in training.answers)
     for id in training.to_prove:
         if not session.answers(DIAGNOSTICIAN, id):

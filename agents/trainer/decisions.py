@@ -10,7 +10,7 @@ from contracts.operator import CancelRequested, PauseRequested, ProposalApproved
 from contracts.session import Checkpoint, SessionState
 from runtime.engine.plain_kinds import read_levers
 
-Kind = Literal["cancel", "pause", "rest", "drain", "intervene"]
+Kind = Literal["cancel", "pause", "rest", "drain", "end", "intervene"]
 
 
 @dataclass(frozen=True)
@@ -23,20 +23,20 @@ class Decision:
     proposal: InterventionProposed | None = None
 
 
-def next_decision(session: SessionState, *, draining: bool = False, planned: bool = False) -> Decision | None:
-    """Cancel, then pause, then rewind, stop or change; None when training simply goes on.
+def next_decision(
+    session: SessionState, *, draining: bool = False, planned: bool = False, spent: bool = False
+) -> Decision | None:
+    """Cancel, then pause, then end, rewind, stop or change; None when training simply goes on.
 
-    `planned` says that it holds where its plan pauses."""
+    `planned` says that it holds where its plan pauses, `spent` that the seconds of its limits are."""
     for id, wish in session.wishes:
         if isinstance(wish, CancelRequested):
             return Decision("cancel", id, wish.reason)
     for id, wish in session.wishes:
         if isinstance(wish, PauseRequested):
             return Decision("pause", id)
-    if planned:
-        return Decision("rest")
-    if draining:
-        return Decision("drain")
+    if planned or draining or spent:
+        return Decision("rest" if planned else "drain" if draining else "end")
     training = session.training
     current = [
         (id, made)

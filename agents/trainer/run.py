@@ -38,6 +38,7 @@ from agents.trainer.repeatability import (
     divergence_failure,
     missing_repetitions,
 )
+from agents.trainer.seconds_limit import SecondsLimit
 from contracts import trainer as events
 from contracts.common import ChildEnded
 from contracts.data_manager import DatasetPrepared
@@ -106,6 +107,7 @@ class SessionRun:
         self._frame = ""
         """The line of the user's code at which memory ran out last."""
         self._lapse = ProposalLapse(diagnosis_of(wakeup.session.request))
+        self._limit = SecondsLimit(wakeup)
         self._state = _ChildState()
 
     @property
@@ -313,6 +315,7 @@ class SessionRun:
     async def _train(self) -> bool:
         """Train until the child has left; True when the session needs another attempt."""
         self._state = _ChildState()
+        self._limit.begin()
         task, start = await self.claim.task()
         first = start.written.step if start else self.now.training.begins
         recorded = RecordedPath.of(self._wakeup.history.facts, self.now, first, self.claim.unusable)
@@ -352,7 +355,8 @@ class SessionRun:
             waits = self._state.held is not None or self._state.finished is not None
             # Where windows are rechecked, a training child waits for the one that repeats them.
             child.resting = waits or self._repetitions.pending
-            timeout = 1.0 if self._state.finished else self._lapse.seconds(self.now)
+            until = [self._lapse.seconds(self.now), self._limit.left(self.now)]
+            timeout = 1.0 if self._state.finished else min((one for one in until if one is not None), default=None)
             if self._state.give_up_at is not None and self._state.held is None:
                 timeout = max(0.0, self._state.give_up_at - asyncio.get_running_loop().time())
             await self._append(told_of(await inbox.take(timeout=timeout)))
@@ -364,7 +368,8 @@ class SessionRun:
                 await child.order(RepetitionEnd())
             await self._decline_hopeless()
             draining = self._context.draining.is_set()
-            decision = next_decision(self.now, draining=draining, planned=self._state.planned)
+            spent = self._state.finished is None and self._limit.left(self.now) == 0
+            decision = next_decision(self.now, draining=draining, planned=self._state.planned, spent=spent)
             again: bool | None = None
             if decision is None:
                 if self._state.finished and not self._repetitions.pending and not self._naming.pending:
@@ -448,11 +453,11 @@ class SessionRun:
                 paused = events.TrainingPaused(by=by, segment=segment, step=step)
                 await self.claim.say(self._attempt_ended(step), paused)
                 return by != "drain"
-            case "intervene":
+            case "end" | "intervene":
                 return await self._intervene(decision, child, step)
 
     async def _intervene(self, decision: Decision, child: TrainingChild, step: int) -> bool | None:
-        applied = self._applied(decision, step)
+        applied = self._applied(decision, step) if decision.kind == "intervene" else self._limit.reached(self.now, step)
         back = decision.proposal is not None and decision.proposal.rewind_to is not None
         await self.claim.say(*([self._attempt_ended(step)] if back else []), applied)
         failpoint("between-ack-and-apply")

@@ -25,6 +25,7 @@ from contracts.request.training import (
     Diagnosis,
     EarlyStopping,
     Export,
+    Limits,
     Reproducibility,
     Training,
     Validation,
@@ -60,14 +61,16 @@ class Request(Section):
     validation: Validation = Validation()
     diagnosis: Diagnosis = Diagnosis()
     export: Export = Export()
+    limits: Limits = Limits()
     notify: tuple[Label, ...] = Field((), max_length=8)
     """Who is told of alerts about resources: labels of receivers in the settings of the home."""
 
     @model_serializer(mode="wrap")
-    def _without_receivers_of_none(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+    def _without_what_is_not_wanted(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
         """The genesis does not say what no session had before, so that of a request without it is the same bytes."""
         values: dict[str, object] = write(self)
-        return values if self.notify else {name: value for name, value in values.items() if name != "notify"}
+        values["limits"] = {name: limit for name, limit in dict(self.limits).items() if limit is not None}
+        return {name: value for name, value in values.items() if value or name not in ("limits", "notify")}
 
     @model_validator(mode="before")
     @classmethod

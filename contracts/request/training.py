@@ -45,6 +45,24 @@ class Needs(Section):
     devices: Whole = Field(0, ge=0, le=1024)
 
 
+class Limits(Section):
+    """Budgets: a training ends once it has had so many steps, epochs or seconds, whichever comes first.
+
+    Schedules go on as `training.epochs` has them. Steps and epochs are part of the plan. Seconds are those in which a
+    trainer trains, not those in which the session waits, dead trainers' included; where they are spent is recorded at
+    the next window's end, so that a session that is computed again or forked ends at the same step.
+    """
+
+    steps: Whole | None = Field(None, ge=1, le=10**12)
+    epochs: Whole | None = Field(None, ge=1, le=1_000_000)
+    seconds: Real | None = Field(None, gt=0, le=1e9)
+
+    def last_step(self, planned: int, rows: int, taken: int) -> int:
+        """The step at which the plan ends that has so many, of `taken` rows each."""
+        by_epochs = planned if self.epochs is None else -(-self.epochs * rows // taken)
+        return min(planned, by_epochs, planned if self.steps is None else self.steps)
+
+
 MOST_URGENT = 9
 """The highest priority."""
 

@@ -816,6 +816,7 @@ def check_manifest(raw: bytes, root: str) -> dict[str, list[str]]:
 
 COMPUTED = ("window.recorded", "control.evaluated", "checkpoint.written")
 SIGNERS = ("operator", "desk", "root")
+SPENT = "limits.seconds"
 BESIDE_PARENT = "whether the fork follows from its parent's log: `swarm audit` judges that where the parent is at hand"
 
 
@@ -860,7 +861,8 @@ def check_words(events: list[Event]) -> list[str]:
     asked = [one for one in events if one.data is not None and one.name == "intervention.proposed"]
     proposals = {json.loads(one.record.body)["id"]: one.data for one in asked}
     found = [*dissents(told), *claims_against(told), *beginnings_against(told, fork)]
-    found += [*decisions_against(told, proposals, fork.get("segment", 1)), *paths_against(told, fork)]
+    limits = events[0].data.get("request", {}).get("limits") or {}
+    found += [*decisions_against(told, proposals, limits, fork.get("segment", 1)), *paths_against(told, fork)]
     need(not found, "log: event {}: {}".format(*min(found)) if found else "")
     return [BESIDE_PARENT] if fork else []
 
@@ -896,19 +898,33 @@ def beginnings_against(told: list[Told], fork: dict[str, Any]) -> Iterator[tuple
                     yield one.position, f"it begins with another {name} than its genesis names"
 
 
-def decisions_against(told: list[Told], asked: dict[str, Any], segment: int) -> Iterator[tuple[int, str]]:
-    """Decisions that took effect and were not proposed so."""
+def decisions_against(
+    told: list[Told], asked: dict[str, Any], limits: dict[str, Any], segment: int
+) -> Iterator[tuple[int, str]]:
+    """Decisions that took effect and were not proposed so, nor follow from the limits of the request."""
     for one in told:
         if one.name == "intervention.applied":
-            segment, proposed = segment + 1, asked.get(one.data["proposal"])
-            if proposed is None:
-                yield one.position, f"nobody proposed it: {one.data['proposal']!r} is no proposal"
-            elif proposed["changes"] != one.data["changes"]:
-                yield one.position, "it applies other changes than were proposed"
-            elif proposed["rewind_to"] not in (None, one.data["step"]):
-                yield one.position, f"it goes back to step {one.data['step']}, not {proposed['rewind_to']}"
+            segment += 1
+            if against := decision_against(one.data, asked.get(one.data["proposal"]), limits):
+                yield one.position, against
             elif one.data["segment"] != segment:
                 yield one.position, f"it begins segment {one.data['segment']}, and the next one is {segment}"
+
+
+def decision_against(said: dict[str, Any], proposed: dict[str, Any] | None, limits: dict[str, Any]) -> str:
+    """Why a decision was not to be taken; empty when nothing speaks against it."""
+    if said["by"] == SPENT:
+        seconds, allowed = said.get("seconds"), limits.get("seconds")
+        proposed = {"changes": {"stop": True}, "rewind_to": None}
+        if seconds is None or allowed is None or float.fromhex(seconds) < allowed:
+            return f"{seconds} seconds end it, and its request allows {allowed}"
+    if proposed is None:
+        return f"nobody proposed it: {said['proposal']!r} is no proposal"
+    if proposed["changes"] != said["changes"]:
+        return "it applies other changes than were proposed"
+    if proposed["rewind_to"] not in (None, said["step"]):
+        return f"it goes back to step {said['step']}, not {proposed['rewind_to']}"
+    return ""
 
 
 def paths_against(told: list[Told], fork: dict[str, Any]) -> Iterator[tuple[int, str]]:

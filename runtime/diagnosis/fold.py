@@ -451,7 +451,10 @@ def _applied(state: D, applied: trainer.InterventionApplied, fact: Fact) -> D:
         clip=float(clip) if isinstance(clip, int | float) else state.clip,
         factor=state.factor * (float(factor) if isinstance(factor, int | float) else 1.0),
         rewinds=state.rewinds + (answered is not None and answered is state.pending),
-        watched=(*state.watched, watch(fact.id, applied, evidence, answered.finding if answered else None)),
+        # What a limit ends is no remedy.
+        watched=state.watched
+        if applied.by == trainer.SPENT
+        else (*state.watched, watch(fact.id, applied, evidence, answered.finding if answered else None)),
         ended=state.ended if state.ended == applied.step else None,
     )
     return _reached(begun)

@@ -26,7 +26,8 @@ class ResolvedValues:
 
     `initial` is the root over the tensors of `model.init`, where there are any. `world_size` is how many processes
     train the session together, and `rank` which of them has this plan: rank 0 alone speaks for all. `sensors` is 1
-    where windows tell what sensors saw; sessions from before there were any have 0, and go on so.
+    where windows tell what sensors saw; sessions from before there were any have 0, and go on so. `planned` are the
+    steps of schedules where `limits` end the training sooner, else 0.
     """
 
     rows: int
@@ -47,13 +48,14 @@ class ResolvedValues:
     rank: int = 0
     world_size: int = 1
     sensors: int = 0
+    planned: int = 0
 
     def as_json(self) -> dict[str, int | str]:
         """Plain data; `ResolvedValues(**data)` gives it back. What an older plan would not say is left out."""
         return {name: value for name, value in asdict(self).items() if _UNSAID.get(name) != value}
 
 
-_UNSAID: Mapping[str, int] = {"rank": 0, "world_size": 1, "sensors": 0}
+_UNSAID: Mapping[str, int] = {"rank": 0, "world_size": 1, "sensors": 0, "planned": 0}
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ class Plan:
 
     def course(self, seen: EvaluationsView = NOTHING_EVALUATED) -> Callable[[int], StepSettings]:
         """The settings of every attempt, as the evaluations so far have it; a step sees none after it."""
-        scale = course(self.request.schedule, self.resolved.steps_total, seen)
+        scale = course(self.request.schedule, self.resolved.planned or self.resolved.steps_total, seen)
 
         def settings(step: int) -> StepSettings:
             segment = self.segments[self.segment_at(step) - 1]

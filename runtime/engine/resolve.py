@@ -66,7 +66,8 @@ def resolve(
     rows = facts.rows["train"]
     taken = training.batch_size * training.accumulate
     parameters = sum(one.numel() for one in _model(request, facts, initial).parameters())
-    steps = -(-training.epochs * rows // taken)
+    planned = -(-training.epochs * rows // taken)
+    steps = request.limits.last_step(planned, rows, taken)
     window = next((size for most, size in WINDOWS if parameters <= most), 5)
     every = request.checkpoints.every_steps
     found = ResolvedValues(
@@ -87,6 +88,7 @@ def resolve(
         initial="" if initial is None else initial_root(initial),
         world_size=training.world_size,
         sensors=1,
+        planned=planned if steps < planned else 0,
     )
     return replace(found, **given)
 

@@ -143,7 +143,7 @@ def _steps(facts: Iterable[Fact], session: SessionState) -> Iterator[tuple[Fact,
                 yield fact, f"it begins with {name} {getattr(event, name)}, and its genesis names {named[name]}"
         if isinstance(event, trainer.InterventionApplied):
             number += 1
-            if against := _unasked(event, proposals, number):
+            if against := unasked(event, proposals, session, number):
                 yield fact, against
         elif isinstance(event, trainer.TrainingCompleted) and _bits(event.values) != _bits(last):
             yield fact, "its values are not those of the last evaluation"
@@ -167,12 +167,24 @@ def _bits(values: Mapping[str, float]) -> dict[str, str]:
     return {name: value.hex() for name, value in values.items()}
 
 
-def _unasked(event: trainer.InterventionApplied, proposals: Mapping[str, InterventionProposed], number: int) -> str:
+def unasked(
+    event: trainer.InterventionApplied,
+    proposals: Mapping[str, InterventionProposed],
+    session: SessionState,
+    number: int,
+) -> str:
+    """Why a decision was not to be taken; empty when nothing speaks against it."""
     asked = proposals.get(event.proposal)
-    if asked is None:
+    changes, back = (asked.changes, asked.rewind_to) if asked else (None, None)
+    if event.by == trainer.SPENT:
+        allowed = (session.request.get("limits") or {}).get("seconds")
+        if allowed is None or event.seconds is None or event.seconds < allowed:
+            return f"{event.seconds} seconds end it, and its request allows {allowed}"
+        changes = {"stop": True}
+    if changes is None:
         return f"nobody proposed it: {event.proposal!r} is no proposal"
-    if asked.changes != event.changes:
-        return f"it applies {event.changes}, and {asked.changes} was proposed"
-    if asked.rewind_to is not None and asked.rewind_to != event.step:
-        return f"it goes back to step {event.step}, and {asked.rewind_to} was proposed"
+    if changes != event.changes:
+        return f"it applies {event.changes}, and {changes} was proposed"
+    if back is not None and back != event.step:
+        return f"it goes back to step {event.step}, and {back} was proposed"
     return "" if event.segment == number else f"it begins segment {event.segment}, and the next one is {number}"

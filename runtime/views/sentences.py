@@ -188,6 +188,8 @@ def _(event: trainer.WindowRechecked) -> str:
 
 @_said.register
 def _(event: trainer.InterventionApplied) -> str:
+    if event.seconds is not None:
+        return f"training ends at step {event.step}: {event.seconds:.1f} s are spent, as `limits.seconds` has it"
     return f"segment {event.segment} begins at step {event.step}: {levers_in_words(event.changes)}"
 
 
