@@ -1,6 +1,6 @@
 """Has checkpoints judged in children while training goes on, or after it. It judges and never steers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agents.validator.tasks import (
@@ -13,9 +13,11 @@ from agents.validator.tasks import (
     is_gone,
     judge,
     tasks,
+    tasks_at_end,
 )
 from contracts.checkpoint_keeper import CheckpointStored
 from contracts.errors import NotFound, NotVerified, OutOfMemory, UserCodeFailed
+from contracts.trainer import TrainingCompleted
 from contracts.validator import CheckpointValidated, ValidationFailed
 from runtime.home.workloads import Workloads
 from runtime.node.agent import Agent, on
@@ -33,7 +35,14 @@ class Validator(Agent):
     @on
     async def judge(self, kept: CheckpointStored, wakeup: Wakeup) -> list[Judgement] | None:
         """One verdict per split; None for checkpoints that are kept for other reasons."""
-        asked = tasks(kept, wakeup.session, wakeup.history.facts[: wakeup.position])
+        return await self._verdicts(tasks(kept, wakeup.session, wakeup.history.facts[: wakeup.position]), wakeup)
+
+    @on
+    async def judge_end(self, ended: TrainingCompleted, wakeup: Wakeup) -> list[Judgement] | None:
+        """What has become the end without another checkpoint: training was ended where there is a planned one."""
+        return await self._verdicts(tasks_at_end(wakeup.session, wakeup.history.facts[: wakeup.position]), wakeup)
+
+    async def _verdicts(self, asked: Sequence[Task], wakeup: Wakeup) -> list[Judgement] | None:
         return [await self._verdict(task, wakeup) for task in asked if not is_gone(task.written, wakeup.now)] or None
 
     async def _verdict(self, task: Task, wakeup: Wakeup) -> Judgement:

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from contracts.checkpoint_keeper import CheckpointStored
 from contracts.envelope import Fact
 from contracts.session import SessionState
-from contracts.trainer import CheckpointWritten, ControlEvaluated, TrainingClaimed
+from contracts.trainer import CheckpointWritten, ControlEvaluated, TrainingClaimed, TrainingCompleted
 from contracts.validator import ControlDetails, JudgementDetails
 from runtime.home.workloads import WorkloadEntry
 from runtime.jobs.job import job, torch_profile
@@ -74,12 +74,37 @@ def judge(judged: JudgedState) -> SplitFigures:
 
 
 def tasks(kept: CheckpointStored, session: SessionState, facts: Iterable[Fact]) -> list[Task]:
-    """What there is to judge because this checkpoint was stored, if it was written for being best or final."""
+    """What there is to judge because this checkpoint was stored: if it is, or was written as, the best or the end."""
     place = (kept.segment, kept.step)
     same = [each.written for each in session.training.checkpoints if retention.place(each) == place]
-    worth = [each for each in same if each.reason in retention.JUDGED and each.blob == kept.blob]
-    written = max(worth, key=lambda each: retention.JUDGED.index(each.reason), default=None)
-    if written is None or session.training.claim is None or session.training.dataset is None:
+    found = [each for each in same if each.blob == kept.blob]
+    written = max(found, key=lambda each: (_ends(each, session), each.reason in retention.JUDGED), default=None)
+    if written is None:
+        return []
+    ends = _ends(written, session)
+    return _tasks(written, session, facts, val=ends or written.reason in retention.JUDGED, test=ends)
+
+
+def tasks_at_end(session: SessionState, facts: Iterable[Fact]) -> list[Task]:
+    """What there is to judge because training has ended at a checkpoint that was stored before, for another reason."""
+    last = session.training.checkpoint("last")
+    if last is None or last.stored is None or last.written.reason == "final":
+        return []
+    written = last.written
+    return _tasks(written, session, facts, val=written.reason not in retention.JUDGED, test=_ends(written, session))
+
+
+def _ends(written: CheckpointWritten, session: SessionState) -> bool:
+    """Whether training has ended there; it ends without another checkpoint where it is ended at a planned one."""
+    ended = session.outcome
+    at_end = isinstance(ended, TrainingCompleted) and (ended.step, ended.final_blob) == (written.step, written.blob)
+    return at_end or written.reason == "final"
+
+
+def _tasks(
+    written: CheckpointWritten, session: SessionState, facts: Iterable[Fact], *, val: bool, test: bool
+) -> list[Task]:
+    if session.training.claim is None or session.training.dataset is None:
         return []
     training, about = session.training, (session.request, session.training.dataset.root, session.training.claim)
     first = training.segments[0].number
@@ -87,11 +112,11 @@ def tasks(kept: CheckpointStored, session: SessionState, facts: Iterable[Fact]) 
     def task(written: CheckpointWritten, split: str, recorded: dict[str, float]) -> Task:
         return Task(written, split, *about, training.changes(1 + written.segment - first), recorded)
 
-    due = [task(written, "val", _recorded(written, session, facts))]
+    due = [task(written, "val", _recorded(written, session, facts))] if val else []
     wants_test = session.request.get("validation", {}).get("test_set", False) and session.training.dataset.splits.get(
         "test"
     )
-    if written.reason == "final" and wants_test:
+    if test and wants_test:
         # The last evaluation is over, so the best will stay the best: it alone meets the test rows, and once.
         best = retention.named(session, "best")
         due.append(task(best.written if best else written, "test", {}))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agents.validator.tasks import tasks
+from agents.validator.tasks import tasks, tasks_at_end
 from contracts.checkpoint_keeper import CheckpointStored
 from tests.contracts.told import Told
 
@@ -49,3 +49,24 @@ def test_test_rows_that_nobody_asked_for_or_that_are_not_there_meet_nothing(
     request_: dict[str, Any], splits: dict[str, int]
 ) -> None:
     assert judged(ended(request_, **splits)) == {23: [("val", 23)], 46: [("val", 46)]}
+
+
+@pytest.mark.parametrize("reason", ["planned", "best"])
+@pytest.mark.parametrize("early", [True, False])
+def test_where_training_was_ended_at_a_checkpoint_of_another_reason_that_is_judged_as_its_end(
+    reason: str, *, early: bool
+) -> None:
+    told = Told(WANTED)
+    told.prepared(train=8, val=1, test=1)
+    told.claimed()
+    told.evaluated(46, improved=reason == "best")
+    told.written(46, reason=reason)
+    before: list[tuple[str, int]] = []
+    if early:
+        told.stored(46)
+        before = judged(told)[46]
+    told.completed(46)
+    at_end = [(task.split, task.written.step) for task in tasks_at_end(told.now, told.facts)]
+    if not early:
+        told.stored(46)
+    assert [*before, *at_end, *([] if early else judged(told)[46])] == [("val", 46), ("test", 46)]
