@@ -68,6 +68,9 @@ from runtime.jobs.children import Children
 from runtime.node.capabilities import PreparationOrder
 
 ROOT = Path(__file__).parents[1]
+PATHS = ("--store", "--table", "--json")
+"""Options that say where, which is nothing of what was measured."""
+
 TABLE, HELD_TABLE = ROOT / "docs" / "faults.json", ROOT / "docs" / "faults-held-2.json"
 SEAL = ROOT / "docs" / "faults-seal.json"
 AT_ONCE = 2
@@ -495,7 +498,8 @@ def write_tables(asked: argparse.Namespace, found: Verdicts) -> dict[str, float]
     if asked.table:
         asked.table.write_text(f"{json.dumps(figures, indent=1)}\n\n{found.table()}\n")
     if asked.held or asked.record:
-        told: dict[str, Any] = {"commit": commit(), "options": sys.argv[1:], "rules": judges_digest()}
+        given = [text for text in sys.argv[1:] if not (Path(text).is_absolute() or text in PATHS)]
+        told: dict[str, Any] = {"commit": commit(), "options": given, "rules": judges_digest()}
         told |= {"figures": figures, "counts": found.counts, "table": found.table().splitlines()}
         (HELD_TABLE if asked.held else TABLE).write_text(json.dumps(told, indent=1) + "\n")
         EXPECTED.write_text(gains_of_record())
