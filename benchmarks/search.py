@@ -16,7 +16,7 @@ which, and since when), and `_n` counts the studies. `--lcbench DIR` is the fold
 own Gaussian process with its defaults (`regret_30_gp`), SMAC3's facade for hyperparameters (`_smac`) and Syne Tune's
 conformal quantile regression (`_syne`), which are installed in environments of their own in DIR; one that will not
 install is named with the reason. `over_NAME_p` is the probability with which ours would differ so much from NAME's by
-chance (signs of paired differences flipped). `--instances N` takes the first N of each, `--quick` two of the tuned half.
+chance (signs of paired differences flipped). `--instances N` takes the first N of each, `--quick` two, of one half.
 """
 
 from __future__ import annotations
