@@ -1,8 +1,9 @@
 """A search whose processes are killed at drawn moments, held against the same search that nobody disturbs.
 
     kills            SIGKILLs of the host, the server, a child or all of them while the search was open
-    differences      trials, pauses, decisions and values that are not those of the undisturbed search, and what
-                     else is not as it must be (`tests/chaos.py`)
+    differences      trials, pauses, decisions and values that are not those of the undisturbed search, what else is
+                     not as it must be (`tests/chaos.py`), and what is told otherwise once everything beside the logs
+                     of sessions is deleted
     trained_twice    attempts of trials that began before the newest checkpoint that the log had
     sessions         in which trials were trained
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -28,6 +30,7 @@ from contracts.ids import session_for
 from contracts.request.search import read_search
 from contracts.trainer import CheckpointWritten, TrainingClaimed
 from runtime.log.archive import Archive
+from runtime.views.summaries import Summaries
 from tests import chaos
 from tests.chaos import Arena
 from tests.harness import crew, small_request, until_ended
@@ -62,6 +65,7 @@ async def main() -> None:
         trained = [(trial.number, one) for trial in state_of(arena, session).trials for one in trial.by_seed]
         twice = [text for number, one in trained for text in trained_twice(arena, one, number)]
         await arena.down()
+        wrong += lost_with_caches(arena, session)
     figures = {"kills": done.total(), "differences": len(wrong), "trained_twice": len(twice), "sessions": len(trained)}
     report(asked, figures, {f"wrong {place}": text for place, text in enumerate([*wrong, *twice], 1)})
     sys.exit(bool(wrong or twice))
@@ -90,6 +94,21 @@ def searched(trials: int, seeds: int) -> Mapping[str, object]:
 def state_of(arena: Arena, session: str) -> SearchState:
     """The search as the files of a home tell it."""
     return SearchState.of(Archive(arena.home).read(session).history.state)
+
+
+def lost_with_caches(arena: Arena, session: str) -> Iterator[str]:
+    """What is told of the search and of all sessions otherwise when nothing is left of them but their logs."""
+
+    def told() -> list[str]:
+        sessions = sorted(path.name for path in arena.home.sessions.iterdir())
+        # Read anew each time: an object remembers.
+        return [str(state_of(arena, session)), *(str(Summaries(arena.home).summary(each)) for each in sessions)]
+
+    before, log = told(), arena.home.log(session).name
+    for path in arena.home.sessions.glob("*/*"):
+        if path.name != log:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    yield from (f"without caches: {again}"[:500] for again, first in zip(told(), before, strict=True) if again != first)
 
 
 def differences(calm: SearchState, killed: SearchState) -> Iterator[str]:
