@@ -110,6 +110,9 @@ class BestTrialReply(TypedDict):
     parameters: dict[str, object]
     spread: NotRequired[float]
     seeds: NotRequired[int]
+    data_path: NotRequired[
+        Annotated[str, Field(description="Where its rows lie, if in files; of a trial that can be trained alone.")]
+    ]
 
 
 class FrontTrialReply(TypedDict):

@@ -390,7 +390,7 @@ def python() -> Iterator[str]:
     functions = [name for name, one in found.items() if inspect.isfunction(one) and name not in ("on", "every")]
     mine = ["Session", "Swarm", "MetricsTable", "ModelFile", "Verdict", "Divergence", "BundleFile", "Anchor"]
     mine += ["SessionsDifference", "RowAnswer", "StepAnswer", "InspectAnswer", "ProofAnswer", "DiagnosisAnswer"]
-    mine += ["HealthDifference"]
+    mine += ["HealthDifference", "TrialsAnswer", "TrialRow", "TrialRung"]
     yield from (
         "# Python",
         "",

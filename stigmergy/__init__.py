@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         replay,
         trace,
         train,
+        trials,
     )
     from runtime.api.orders import ModelFile
     from runtime.api.swarm import Swarm
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from runtime.views.curves import MetricsTable
     from runtime.views.proof import ProofAnswer
     from runtime.views.trace import RowAnswer, StepAnswer
+    from runtime.views.trials import TrialRow, TrialRung, TrialsAnswer
 
 PACKAGES = ("agents", "bus", "contracts", "runtime")
 """What is installed beside this module. The names are common, and another distribution may bring one of them."""
@@ -133,6 +135,7 @@ _HOMES = {
         "replay",
         "trace",
         "train",
+        "trials",
     ),
     "runtime.api.orders": ("ModelFile",),
     "runtime.api.swarm": ("Swarm",),
@@ -146,6 +149,7 @@ _HOMES = {
     "runtime.views.checkpoints": ("InspectAnswer",),
     "runtime.views.proof": ("ProofAnswer",),
     "runtime.views.trace": ("RowAnswer", "StepAnswer"),
+    "runtime.views.trials": ("TrialRow", "TrialRung", "TrialsAnswer"),
     "runtime.views.curves": ("MetricsTable",),
 }
 """By module: the names that are imported from it when they are first used."""
@@ -194,6 +198,9 @@ __all__ = [
     "SwarmError",
     "TimedOut",
     "TooLarge",
+    "TrialRow",
+    "TrialRung",
+    "TrialsAnswer",
     "Unreachable",
     "UserCodeFailed",
     "Verdict",
@@ -213,6 +220,7 @@ __all__ = [
     "replay",
     "trace",
     "train",
+    "trials",
 ]
 
 

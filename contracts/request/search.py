@@ -281,6 +281,13 @@ class Search(Section):
                     return option
         return found
 
+    def whole_trial(self, number: int, parameters: Mapping[str, object]) -> dict[str, object]:
+        """The request that trains a trial as a session of its own: without rungs, and exported as the base says."""
+        given = self.trial(number, parameters)
+        if self.rungs:
+            given = put(given, PAUSES.split("."), value_at(self.base, PAUSES) or [])
+        return given | {key: value for key, value in self.base.items() if key == "export"}
+
     def resolved(self) -> dict[str, object]:
         """The JSON form with defaults written out; reading it gives this search again."""
         return self.model_dump(mode="json")

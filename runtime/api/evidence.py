@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     from runtime.replay.difference import SessionsDifference
     from runtime.views.blocks import Page
     from runtime.views.trace import RowAnswer, StepAnswer
+    from runtime.views.trials import TrialsAnswer
     from runtime.views.view import SessionMoment
+
+FOREIGN = "It came in a bundle: look at the files that `data` and `model` name before you run it."
 
 SECTIONS = ("checkpoints", "dataset", "exports")
 """What a bundle may hold beyond the log and what verifies it."""
@@ -168,6 +171,27 @@ def diagnose(context: HomeContext, name: str) -> tuple[DiagnosisAnswer, SessionL
         raise InvalidInput(message, cure=f"See what is in it: swarm audit {name}", path=name) from error
 
 
+def trials(context: HomeContext, name: str) -> TrialsAnswer:
+    """The trials of a search, or of one in a bundle, from its log alone."""
+    from runtime.views.trials import table_of, trials_answer
+
+    history, named = read_session(context, name).history, name if Path(name).is_file() else ""
+    return trials_answer(table_of(history), history.state, named, context.words)
+
+
+def trial_request(context: HomeContext, name: str, trial: str) -> tuple[dict[str, object], str]:
+    """The request that trains a trial (its number, or `best`) of a search in full, also as YAML that `run` takes."""
+    from runtime.api import request_file
+    from runtime.views.trials import table_of, whole_request
+
+    history = read_session(context, name).history
+    row, request = whole_request(table_of(history), trial)
+    comments = [f"Trial {row['number']} of search {history.id} ({row['state']}), as a training of its own."]
+    if Path(name).is_file():
+        comments.append(FOREIGN)
+    return request, request_file.written(request, comments)
+
+
 def compare_health(context: HomeContext, one: str, other: str) -> HealthDifference:
     """Which of two trainings, or of those in bundles, is healthier in what."""
     from runtime.diagnosis import health
@@ -178,7 +202,6 @@ def compare_health(context: HomeContext, one: str, other: str) -> HealthDifferen
 
 def write_next(answer: DiagnosisAnswer, name: str | Path, *, bundle: bool = False, force: bool = False) -> Path:
     """Write the next request of a diagnosis as a YAML file that `swarm run` takes; comments say what it changes."""
-    from bus.disk import fresh_name
     from runtime.api import request_file
     from runtime.views.health import comments
 
@@ -187,12 +210,18 @@ def write_next(answer: DiagnosisAnswer, name: str | Path, *, bundle: bool = Fals
     out, following = output_path(name, force=force), answer["next"]
     if following is None:
         raise NotFound(f"there is no next request: {answer['no_next']}", cure=f"swarm diagnose {answer['session']}")
-    foreign = ["It came in a bundle: look at the files that `data` and `model` name before you run it."]
-    text = request_file.written(following["request"], [*comments(answer, following), *(foreign if bundle else ())])
-    with fresh_name(out) as fresh:
-        fresh.write_text(text, encoding="utf-8")
-        fresh.replace(out)
+    text = request_file.written(following["request"], [*comments(answer, following), *([FOREIGN] if bundle else ())])
+    write_text(out, text)
     return out
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file of text; nothing is there until all of it is."""
+    from bus.disk import fresh_name
+
+    with fresh_name(path) as fresh:
+        fresh.write_text(text if text.endswith("\n") else f"{text}\n", encoding="utf-8")
+        fresh.replace(path)
 
 
 @dataclass(frozen=True)
@@ -297,7 +326,6 @@ def page_path(name: str | Path) -> Path:
 
 def write_page(page: Page, path: Path) -> None:
     """Write a page in the form that the ending of the path names; nothing is there until all of it is."""
-    from bus.disk import fresh_name
     from runtime.views import html, markdown, terminal
 
     match path.suffix.lower():
@@ -307,6 +335,4 @@ def write_page(page: Page, path: Path) -> None:
             text = markdown.render(page)
         case _:
             text = terminal.render(page, title=True)
-    with fresh_name(path) as fresh:
-        fresh.write_text(text if text.endswith("\n") else f"{text}\n", encoding="utf-8")
-        fresh.replace(path)
+    write_text(path, text)

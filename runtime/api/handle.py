@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from runtime.views.checkpoints import InspectAnswer
     from runtime.views.proof import ProofAnswer
     from runtime.views.trace import RowAnswer, StepAnswer
+    from runtime.views.trials import TrialsAnswer
     from runtime.views.view import SessionMoment
 
 Where = str | Path | None
@@ -329,6 +330,14 @@ def diff(one: Session | str | Path, other: Session | str | Path, *, home: Where 
     """In what two sessions, or bundles at paths, differ: request, machine, data, decisions, first window, outcome."""
     (context, first), (_, second) = _named(one, home), _named(other, home)
     return evidence.diff(context, first, second)[0]
+
+
+def trials(search: Session | str | Path = "last-search", *, home: Where = None) -> TrialsAnswer:
+    """The trials of a search, or of one in a bundle at a path: parameters, value, cost, state and rungs of each.
+
+    Everything is folded from the search's log, while it runs as well. `pandas.DataFrame(answer["trials"])` takes them.
+    """
+    return evidence.trials(*_named(search, home))
 
 
 @overload

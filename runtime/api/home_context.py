@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -34,6 +35,13 @@ class HomeContext:
     def configure(self, **options: Any) -> None:
         """Further settings that are given; None leaves one as it is."""
         self._options |= options
+
+    @property
+    def words(self) -> str:
+        """The options with which another command finds the same swarm, each behind a space."""
+        given = {**self._options, "as": self._person}
+        named = [(name, given.get(name)) for name in ("home", "url", "creds", "as")]
+        return "".join(f" --{name} {shlex.quote(str(value))}" for name, value in named if value)
 
     @functools.cached_property
     def settings(self) -> Settings:

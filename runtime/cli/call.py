@@ -129,7 +129,7 @@ def calling(function: Callable[..., Any]) -> Callable[..., Any]:
                 raise
             message = f"{name!r} is a bundle, and this command takes a session of a home."
             raise NotFound(
-                message, cure="Bundles are for: swarm audit, report, diff, diagnose and trace.", path=name
+                message, cure="Bundles are for: swarm audit, report, diff, diagnose, trace and trials.", path=name
             ) from error
 
     return run

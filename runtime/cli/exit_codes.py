@@ -137,7 +137,7 @@ def answer_session(call: Call, summary: SessionReply) -> int:
     from runtime.cli.pages import answer_page
     from runtime.views.answer_pages import session_page
 
-    answer_page(call, summary, lambda: session_page(summary))
+    answer_page(call, summary, lambda: session_page(summary, call.words))
     return session_exit_code(summary)
 
 

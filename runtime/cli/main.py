@@ -43,6 +43,7 @@ COMMANDS: dict[str, Entry] = {
     "fork": Entry("forks", BEGIN, "Go on from the exact bits of a session, with a change or without."),
     "sessions": Entry("sessions", SESSIONS, "List the sessions, newest first."),
     "show": Entry("show", SESSIONS, "Show a session now, or as of one of its events."),
+    "trials": Entry("trials", SESSIONS, "List the trials of a search, and say how the best is trained in full."),
     "watch": Entry("run", SESSIONS, "Follow a session live until it has ended."),
     "wait": Entry("run", SESSIONS, "Wait until a session has ended."),
     "events": Entry("show", SESSIONS, "Print a session's events, one JSON object per line."),

@@ -29,7 +29,7 @@ def show(call: Call, *, session: str, at: int | None, out: Path | None) -> None:
 
     if at is None:
         now = ask_reader(call, lambda source: source.session(session))
-        answer_page(call, now, lambda: session_page(now), out)
+        answer_page(call, now, lambda: session_page(now, call.words), out)
     else:
         then = evidence.replay(call, session, at)
         answer_page(call, then, lambda: _moment_page(then, {}), out)

@@ -23,6 +23,7 @@ from runtime.views.formatting import fork_of, in_words, levers_in_words, suggest
 from runtime.views.lineage import lineage_blocks
 from runtime.views.plot import sketch, sketch_told
 from runtime.views.resources import resources_text
+from runtime.views.trials import train_command
 
 if TYPE_CHECKING:
     from contracts.replies import (
@@ -49,14 +50,20 @@ def verdict_phrase(word: str) -> Phrase:
     return Phrase(word.upper(), VERDICT_TONES.get(word, "warn"))
 
 
-def session_page(summary: SessionReply) -> Page:
-    """A session as it stands: what `swarm show` says, and what a command that ends with a session answers."""
+def session_page(summary: SessionReply, options: str = "") -> Page:
+    """A session as it stands: what `swarm show` says, and what a command that ends with a session answers.
+
+    `options` are those with which a command finds the same swarm.
+    """
     total = f"/{summary['steps_total']}" if summary.get("steps_total") else ""
     best_step, trial, last = summary.get("best_step"), summary.get("best_trial"), summary.get("last")
     best = "" if best_step is None or not summary["metrics"] else f"  (best, at step {best_step})"
     best_trial = f"{trial['number']}, session {trial['session']}: {in_words(trial['parameters'])}" if trial else ""
     if trial and "spread" in trial:
         best_trial += f" ({trial['value']:.4g} ± {trial['spread']:.2g} over {count_of(trial.get('seeds', 1), 'seed')})"
+    train = ""
+    if trial and "data_path" in trial:
+        train = train_command(summary["session"], "best", trial["data_path"], options)
     rows: list[tuple[str, Content]] = [
         ("session", summary["session"]),
         ("state", state_phrase(summary["state"])),
@@ -72,6 +79,7 @@ def session_page(summary: SessionReply) -> Page:
         ("last", f"{metrics_text(last['metrics'])}  (at step {last['step']})" if last else ""),
         ("weights", summary["weights_digest"]),
         ("best trial", best_trial),
+        ("train it in full", train),
         *_range_test(summary.get("range_test")),
         *((str(made["kind"]), artifact_text(made)) for made in summary["artifacts"]),
         *(("refused", _refusal(entry)) for entry in summary.get("refused", ())),

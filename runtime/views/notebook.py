@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from contracts.replies import EventReply
 from runtime.views.formatting import one_line
-from runtime.views.progress import Board, is_trouble
+from runtime.views.progress import MOST_TRIALS, Board, is_trouble, trial_columns
 from runtime.views.sentences import plain
 from runtime.views.view import event_of
 
@@ -35,7 +35,7 @@ class NotebookProgress:
     def take(self, line: EventReply) -> None:
         """Fold the event, and draw unless that was done a moment ago."""
         event = event_of(line)
-        self.board.take(line["lane"], event)
+        self.board.take(line["lane"], event, line["time"])
         if is_trouble(event):
             self._troubles = [*self._troubles, plain(line["time"], line["lane"], event)][-TROUBLES:]
         if self._clock() >= self._next:
@@ -55,6 +55,11 @@ class NotebookProgress:
         rows = [f"<div>{escape(one_line(text))}</div>" for text in lines]
         rows += [f"<div><b>{escape(one_line(text))}</b></div>" for text in self._troubles]
         html = f'<div>{bar}{escape(head)}</div><div style="font-size:smaller;opacity:.7">{"".join(rows)}</div>'
+        if trials := board.shown_trials(MOST_TRIALS):
+            columns = trial_columns(trials, board.trials.best)
+            table = [columns, *zip(*columns.values(), strict=True)]
+            cells = ("".join(f"<td>{escape(one_line(text))}</td>" for text in row) for row in table)
+            html += f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
         self._show(html, "\n".join([head, *self._troubles]))
 
     def __enter__(self) -> Self:

@@ -5,7 +5,7 @@ It is fed event lines (`runtime.views.view.event_line`) and knows no bus; rich i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
@@ -25,6 +25,7 @@ from contracts.resource_monitor import ResourcesAlerted
 from contracts.validator import CheckpointValidated, ValidationFailed
 from runtime.views.formatting import figures, last_loss, one_line
 from runtime.views.sentences import NO_PATIENCE, plain, sentence
+from runtime.views.trials import TrialRow, TrialTable, parameters_of, state_of, value_of
 from runtime.views.view import event_of
 
 if TYPE_CHECKING:
@@ -81,11 +82,13 @@ class PlainProgress:
         self._quiet = quiet
         self._stops_early = True
         self._counted: dict[str, dict[str, int]] = {}
+        self._trials = TrialTable()
 
     def take(self, line: EventReply) -> None:
         """Write the event, unless it only moves a bar or is counted; what was counted is told before the seal."""
         event, time, lane = event_of(line), line["time"], line["lane"]
         self._stops_early = stops_early(event, self._stops_early)
+        self._trials.take(event, time)
         if isinstance(event, SessionSealed):
             for role, counts in self._counted.items():
                 told = ", ".join(f"{count} {what}" for what, count in counts.items())
@@ -98,7 +101,9 @@ class PlainProgress:
             counts = self._counted.setdefault(lane, {})
             counts[what] = counts.get(what, 0) + 1
         elif telling(event):
-            self._write(plain(time, lane, with_patience(event, self._stops_early)))
+            best = isinstance(event, TrialFinished) and event.number == self._trials.best
+            told = plain(time, lane, with_patience(event, self._stops_early))
+            self._write(f"{told}, the best so far" if best else told)
 
     def __enter__(self) -> Self:
         return self
@@ -149,9 +154,11 @@ class Board:
     metrics: str = ""
     lately: dict[str, str] = field(default_factory=dict)
     stops_early: bool = True
+    trials: TrialTable = field(default_factory=TrialTable)
 
-    def take(self, lane: str, event: Event) -> None:
-        """Fold one more event into what the board shows."""
+    def take(self, lane: str, event: Event, time: str = "") -> None:
+        """Fold one more event, said at that time, into what the board shows."""
+        self.trials.take(event, time)
         self.stops_early = stops_early(event, self.stops_early)
         if telling(event):
             self.lately[one_line(lane)] = sentence(with_patience(event, self.stops_early))
@@ -159,7 +166,8 @@ class Board:
             case SessionRequested(kind=kind, request=request):
                 self.kind, self.name, self.state = kind, request.get("name", ""), "preparing"
                 self.epochs = request.get("training", {}).get("epochs", 0)
-                self.total = request.get("trials", request.get("size", 0)) if kind == "search" else 0
+                wanted = self.trials.planned or request.get("trials", request.get("size", 0))
+                self.total = wanted if kind == "search" else 0
             case trainer.TrainingClaimed(resumed_from=step, resolved=resolved):
                 self.state, self.step, self.total = "training", step, resolved.get("steps_total", self.total)
             case trainer.WindowRecorded(last=step, losses=losses):
@@ -175,6 +183,15 @@ class Board:
             case trainer.SpanRepeated(steps=steps):
                 self.step += steps
         self.state = _STATES.get(type(event), self.state)
+
+    def shown_trials(self, most: int) -> list[TrialRow]:
+        """At most so many trials, by number: the best, those that go on, and the newest of the others."""
+        rows = self.trials.rows
+        going = [number for number, row in rows.items() if row["state"] in ("running", "waiting")]
+        others = [number for number in sorted(rows, reverse=True) if number not in going]
+        best = [self.trials.best] if self.trials.best is not None else []
+        chosen = list(dict.fromkeys([*best, *going, *others]))[:most]
+        return [rows[number] for number in sorted(chosen)]
 
 
 _STATES: Mapping[type[Event], str] = {
@@ -204,7 +221,7 @@ class Live:
     def take(self, line: EventReply) -> None:
         """Fold the event; what went wrong stays on the terminal."""
         event = event_of(line)
-        self.board.take(line["lane"], event)
+        self.board.take(line["lane"], event, line["time"])
         if is_trouble(event):
             told = plain(line["time"], line["lane"], event)
             self._console.print(told, style="yellow", markup=False, highlight=False)
@@ -269,3 +286,40 @@ class RichBoard:
         for lane, text in board.lately.items():
             rows.add_row(Text(f"  {lane}", style="cyan"), Text(text, style="dim"))
         yield rows
+        if not board.trials.rows:
+            return
+        height = (options.height or console.height) - len(board.lately) - 5
+        trials = board.shown_trials(max(1, min(height, MOST_TRIALS)))
+        columns = trial_columns(trials, board.trials.best, narrow=options.max_width < NARROW)
+        table = Table.grid(padding=(0, 1), expand=True)
+        for name in columns:
+            last = name == "parameters"
+            table.add_column(no_wrap=True, overflow="ellipsis", ratio=1 if last else None)
+        table.add_row(*(Text(name, style="dim") for name in columns))
+        for at, row in enumerate(trials):
+            style = "bold green" if row["number"] == board.trials.best else ""
+            table.add_row(*(Text(one_line(cells[at]), style=style) for cells in columns.values()))
+        yield table
+        if more := len(board.trials.rows) - len(trials):
+            yield Text(f"  and {more:,} more", style="dim")
+
+
+MOST_TRIALS = 20
+"""Trials that are shown while a search runs."""
+NARROW = 60
+"""Columns of a terminal below which a trial's cost and rung are left out."""
+
+
+def trial_columns(trials: Sequence[TrialRow], best: int | None, *, narrow: bool = False) -> dict[str, list[str]]:
+    """The cells of trials as text, by the names of their columns."""
+    columns = {
+        "trial": [str(row["number"]) for row in trials],
+        "state": [state_of(row) for row in trials],
+        "value": [value_of(row, best).text for row in trials],
+    }
+    if not narrow:
+        columns["epochs"] = [str(row["epochs"] or "") for row in trials]
+        columns["time"] = ["" if row["seconds"] is None else f"{row['seconds']:.1f} s" for row in trials]
+        if any(row["rungs"] for row in trials):
+            columns["rung"] = ["" if row["rung"] is None else str(row["rung"]) for row in trials]
+    return columns | {"parameters": [parameters_of(row) for row in trials]}

@@ -358,7 +358,8 @@ def _(event: searches.TrialFinished) -> str:
     if value and event.spread:
         over = count_of(len(event.seeds), "seed")
         value += f" over {over} (± {', '.join(map(short, event.spread.values()))})"
-    return f"trial {event.number} {event.state}" + (f": {value}" if value else "")
+    cost = f" after {count_of(event.epochs, 'epoch')}" if event.epochs else ""
+    return f"trial {event.number} {event.state}" + (f": {value}" if value else "") + cost
 
 
 @_said.register

@@ -36,8 +36,10 @@ from runtime.views.checkpoints import epoch_at, optimizer_figures, optimizer_tex
 from runtime.views.formatting import finite, fork_of, in_words, levers_in_words, number, short, size, suggestion
 from runtime.views.lineage import lineage, lineage_blocks
 from runtime.views.resources import resource_blocks
+from runtime.views.search_page import search_blocks
 from runtime.views.sentences import sentence
 from runtime.views.session_record import MOST_LAYERS, MOST_TOLD, EventSentence, SessionRecord
+from runtime.views.trials import trials_answer, trials_table
 
 NO_DECISION = "Nothing was diagnosed and nobody intervened."
 
@@ -86,7 +88,7 @@ def report_page(session: SessionState, record: SessionRecord, root: str = "", bu
         ("Range test", _range_test(session)),
         ("Front", [*front_table(view.front(session))]),
         ("Lineage", [*lineage_blocks(lineage(session))]),
-        ("Trials", _trials(session)),
+        ("Trials", _trials(session, record, bundle)),
         ("Checkpoints", _checkpoints(session)),
         ("Artifacts", _artifacts(session)),
         ("Where the time of training went", _seconds(record)),
@@ -286,33 +288,11 @@ def _range_test(session: SessionState) -> list[Block]:
     ]
 
 
-def _trials(session: SessionState) -> list[Block]:
-    parameters = {trial.number: in_words(trial.parameters) for trial in SearchState.of(session).trials}
-    rows = tuple(
-        (
-            trial.number,
-            trial.state,
-            trial.value,
-            parameters.get(trial.number, ""),
-            Phrase(trial.session or "", code=True),
-        )
-        for trial in SearchState.of(session).finished
-    )
-    if not rows:
+def _trials(session: SessionState, record: SessionRecord, bundle: str) -> list[Block]:
+    if not record.trials.rows:
         return []
-    columns = (
-        PageColumn("trial", "count"),
-        PageColumn("state"),
-        PageColumn("value", "number"),
-        PageColumn("parameters"),
-        PageColumn("session", "code"),
-    )
-    valued = [trial for trial in SearchState.of(session).finished if trial.value is not None]
-    chart: list[Block] = []
-    if len(valued) > 1:
-        line = Series("value", [finite(trial.number) for trial in valued], [trial.value or 0.0 for trial in valued])
-        chart.append(Curves("Value of each trial", (line,), x_name="trial", file="trials"))
-    return [*chart, PageTable(columns, rows)]
+    answer = trials_answer(record.trials, session, bundle)
+    return [*search_blocks(record.trials, answer), trials_table(answer["trials"], answer["best"])]
 
 
 def _checkpoints(session: SessionState) -> list[Block]:

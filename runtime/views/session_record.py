@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from contracts.envelope import Fact
 from contracts.session import SessionState
@@ -22,6 +22,7 @@ from contracts.trainer import (
 from runtime.views.blocks import Bar, Mark, Timeline, Tone
 from runtime.views.curves import FigureTable, Row, add_seconds, rows_per_second
 from runtime.views.sentences import sentence
+from runtime.views.trials import TrialTable
 from runtime.views.view import moment
 
 DECISIONS = frozenset(
@@ -104,12 +105,13 @@ class SessionRecord:
     every: int = 1
     """Of so many windows each, one is among `layers`."""
     timeline: Timeline | None = None
+    trials: TrialTable = field(default_factory=TrialTable)
 
     @classmethod
     def of(cls, session: SessionState, facts: Iterable[Fact]) -> SessionRecord:
         """Everything at once, from facts that are looked at in their order."""
         table, seconds, times = FigureTable(session), dict[str, float](), _Times(session)
-        decisions, trouble = _Sentences(DECISIONS), _Sentences(TROUBLE)
+        decisions, trouble, trials = _Sentences(DECISIONS), _Sentences(TROUBLE), TrialTable()
         layers, attempts = list[LayerWindow](), list[AttemptEnded]()
         every, windows = max(1, math.ceil(session.training.windows / COLUMNS)), 0
         for fact in facts:
@@ -128,6 +130,7 @@ class SessionRecord:
                 attempts.append(event)
             decisions.take(fact)
             trouble.take(fact)
+            trials.take(event, fact.envelope.time)
         return cls(
             rows=tuple(table.rows()),
             seconds=tuple(sorted(seconds.items(), key=lambda part: (-part[1], part[0]))),
@@ -140,6 +143,7 @@ class SessionRecord:
             layers=tuple(sorted(layers, key=lambda each: each.step)),
             every=every,
             timeline=times.timeline(),
+            trials=trials,
         )
 
 

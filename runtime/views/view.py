@@ -24,6 +24,7 @@ from contracts.keyring import KeyRevoked, Keyring, KeyRotated, advance
 from contracts.kind import owed
 from contracts.operator import PauseRequested
 from contracts.queue import Queue, QueuedSession, Slot
+from contracts.request.space import value_at
 from contracts.resource_monitor import AdviceJudged, ResourcesAdvised
 from contracts.session import ENDED, SessionState
 from contracts.trainer import AuditCompleted, TrainingFailed
@@ -189,6 +190,8 @@ def best_trial(session: SessionState) -> replies.BestTrialReply | None:
     metric = session.request.get("metric", "")
     if metric in finished.spread:
         best |= {"spread": finished.spread[metric], "seeds": len(finished.seeds)}
+    if session.request.get("method", "search") == "search":
+        best["data_path"] = str(value_at(session.request, "base.data.path") or "")
     return best
 
 

@@ -327,7 +327,7 @@ class Late(Agent):
     ("arguments", "code", "said"),
     [
         (["show", "b.zip"], 4, "Bundles are for: swarm audit"),
-        (["events", "b.zip"], 4, "Bundles are for: swarm audit, report, diff, diagnose and trace."),
+        (["events", "b.zip"], 4, "Bundles are for: swarm audit, report, diff, diagnose, trace and trials."),
         (["replay", "b.zip"], 4, "'b.zip' is a bundle"),
         (["predict", "b.zip", "rows.csv"], 4, "'b.zip' is a bundle"),
         (["inspect", "b.zip"], 2, "name a file of its folder blobs"),

@@ -24,6 +24,7 @@ from contracts.hyperparameter_specialist import (
     TrialStarted,
 )
 from contracts.operator import SessionRequested
+from contracts.request.search import read_search
 from contracts.session import SessionState
 from runtime.log.archive import Archive
 from runtime.views import markdown, plot, svg, terminal, view
@@ -32,7 +33,10 @@ from runtime.views.blocks import Curves, walk
 from runtime.views.sentences import sentence
 from runtime.views.session_page import report_page
 from runtime.views.session_record import SessionRecord
+from runtime.views.trials import TrialTable
+from tests.contracts.told import requested
 from tests.runtime.recorded_home import RecordedHome
+from tests.runtime.searched_home import BASE
 
 RATE = "optimizer.learning_rate"
 SESSION, FIRST, SECOND = "00-agq7rxjuhn2hhptp3cs3bhofwa", "00-first", "00-second"
@@ -64,7 +68,7 @@ def test_the_best_trial_is_shown_with_its_parameters_and_its_session(
     outcome: SearchCompleted | SearchCancelled,
 ) -> None:
     seen = view.summary(searched(outcome))
-    best = {"number": 1, "session": SECOND, "value": 0.25, "parameters": TRIALS[1].parameters}
+    best = {"number": 1, "session": SECOND, "value": 0.25, "parameters": TRIALS[1].parameters, "data_path": ""}
     assert seen["best_trial"] == best
     assert f"1, session {SECOND}: {RATE} 0.01235, model.hidden [8, 8]" in terminal.render(session_page(seen))
 
@@ -77,10 +81,15 @@ def test_a_search_without_a_best_trial_names_none(outcome: SearchCancelled | Non
 
 
 def test_a_report_lists_the_parameters_and_the_session_of_every_trial() -> None:
-    page = markdown.render(report_page(searched(COMPLETED), SessionRecord()))
-    assert "| trial | state | value | parameters | session |" in page
-    assert f"| 1 | completed | 0.25 | {RATE} 0.01235, model.hidden [8, 8] | `{SECOND}` |" in page
-    assert f"| 2 | refused |  | {RATE} 0.5, model.hidden [8] |  |" in page
+    table = TrialTable()
+    space = {RATE: {"type": "float", "low": 1e-4, "high": 1.0}, "model.hidden": [[64], [8], [8, 8]]}
+    request = read_search({"base": BASE, "space": space}).resolved()
+    for event in (requested(request, "search"), *TRIALS, *FINISHED, COMPLETED):
+        table.take(event, "")
+    page = markdown.render(report_page(searched(COMPLETED), SessionRecord(trials=table)))
+    assert "| trial | state | value | epochs | time | session | parameters |" in page
+    assert f"| 1 | completed | 0.25 (best) |  |  | `{SECOND}` | {RATE} 0.01235, model.hidden [8, 8] |" in page
+    assert f"| 2 | refused |  |  |  |  | {RATE} 0.5, model.hidden [8] |" in page
     assert f"| best trial | 1: {RATE} 0.01235, model.hidden [8, 8], session {SECOND} |" in page
 
 
