@@ -17,12 +17,12 @@ from contracts.ids import session_for
 from contracts.request import read_request
 from contracts.request.search import Search
 from contracts.session import SessionState
-from contracts.trainer import ControlEvaluated, TrainingPaused, WindowsReproduced
+from contracts.trainer import ControlEvaluated, TrainingCompleted, TrainingFailed, TrainingPaused, WindowsReproduced
 from contracts.training import TRIAL, TrainingState
 from runtime.host.swarm_node import SwarmNode
 from runtime.log.session_log import SessionLog
 from tests import harness
-from tests.agents.test_hyperparameter_specialist import RATE, requested, search, searched
+from tests.agents.test_hyperparameter_specialist import DIGEST, RATE, requested, search, searched
 
 SEEDS = {"seeds": [5, 6, 7]}
 BASE = harness.small_request(training={"epochs": 4, "batch_size": 64}, early_stopping={"enabled": False})
@@ -55,8 +55,21 @@ def log_of(number: int, state: str, *losses: float, paused_at: int | None = None
         changes["pause"] = TrainingPaused(by="plan", segment=1, step=paused_at)
     for name, value in changes.items():
         object.__setattr__(training, name, value)
-    sealed: Any = object() if state in ("completed", "failed", "cancelled") else None
-    log.states.last = SessionState(log.id, kind=TRIAL, own=training, state=state, sealed=sealed)  # type: ignore[arg-type]
+    outcome = {
+        "completed": TrainingCompleted(
+            segment=1,
+            step=1,
+            epochs=len(losses),
+            stopped_early=False,
+            best_step=None,
+            weights_digest=DIGEST,
+            state_root=DIGEST,
+            final_blob=DIGEST,
+            values={},
+        ),
+        "failed": TrainingFailed(segment=1, step=1, code="x", message="broken"),
+    }.get(state)
+    log.states.last = SessionState(log.id, kind=TRIAL, own=training, outcome=outcome)
     return log
 
 
