@@ -8,8 +8,8 @@
     sessions         in which trials were trained
 
 Trials are halved, so that kills also fall on pauses and on what follows from them. `--seeds N` trains each trial with N
-seeds and judges it by loss and accuracy, so that they also fall between the sessions of a trial. `--quick` takes eight
-trials and three kills.
+seeds and judges it by loss and accuracy, so that they also fall between the sessions of a trial. `--population` trains
+half as many members of a population, which copy each other. `--quick` takes eight trials and three kills.
 """
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ async def main() -> None:
     asks = parser(__doc__ or "")
     asks.add_argument("--seed", type=int, default=20261, help="of the moments")
     asks.add_argument("--seeds", type=int, default=1, help="of each trial; several objectives where it is more than 1")
+    asks.add_argument("--population", action="store_true", help="members of a population in the place of trials")
     asked = asks.parse_args()
     trials, kills = (8, 3) if asked.quick else (20, 10)
-    wanted = searched(trials, asked.seeds)
+    wanted = populated(trials // 2) if asked.population else searched(trials, asked.seeds)
     session = session_for(NAME)
     with tempfile.TemporaryDirectory(prefix="search-kills") as folder:
         calm = Arena(Path(folder) / "calm")
@@ -91,6 +92,17 @@ def searched(trials: int, seeds: int) -> Mapping[str, object]:
     return read_search(raw).resolved()
 
 
+def populated(size: int) -> Mapping[str, object]:
+    """A population of small trainings with three generations before the last."""
+    base = small_request(training={"epochs": 8, "batch_size": 32}, diagnosis={"auto_fix": False})
+    space = {
+        "optimizer.learning_rate": {"type": "float", "low": 1e-4, "high": 1e-1, "log": True},
+        "model.dropout": {"type": "float", "low": 0.05, "high": 0.5},
+    }
+    raw = {"method": "population", "base": base, "space": space, "size": size, "generation_epochs": 2, "parallel": 2}
+    return read_search(raw).resolved()
+
+
 def state_of(arena: Arena, session: str) -> SearchState:
     """The search as the files of a home tell it."""
     return SearchState.of(Archive(arena.home).read(session).history.state)
@@ -113,7 +125,7 @@ def lost_with_caches(arena: Arena, session: str) -> Iterator[str]:
 
 def differences(calm: SearchState, killed: SearchState) -> Iterator[str]:
     """What one search tells otherwise than the other; the order in which trials came to an end does not count."""
-    for name in ("trials", "paused", "finished", "rungs"):
+    for name in ("trials", "paused", "finished", "rungs", "generations"):
         told = [sorted(str(event) for event in getattr(state, name)) for state in (calm, killed)]
         if told[0] != told[1]:
             yield f"{name}: {set(told[0]) ^ set(told[1])}"[:500]

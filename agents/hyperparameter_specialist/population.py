@@ -185,15 +185,13 @@ class PopulationProgress:
             trial = self.members[donor]
             own = dict(self.started[trial].parameters)
             taken = [own, *(copy.parameters for copy in copies if copy.trial == trial)]
-            pause = trials[trial].training.pause
-            assert pause is not None  # noqa: S101 - it waits
             copies.append(
                 MemberCopy(
                     member=member,
                     number=population.size + sum(len(each.copies) for each in self.state.generations) + len(copies),
                     trial=trial,
                     session=self.started[trial].session,
-                    step=pause.step,
+                    step=trials[trial].training.paused_by_plan,
                     parameters=_explored(population, member, self.generation + 1, own, taken),
                 )
             )

@@ -30,10 +30,11 @@ from contracts.request.reading import assigned
 from contracts.request.search import read_search
 from contracts.request.space import Choice, Interval, Wholes
 from contracts.session import SessionState
-from contracts.trainer import CheckpointWritten, ControlEvaluated, TrainingClaimed, TrainingCompleted, TrainingPaused
+from contracts.trainer import CheckpointWritten, ControlEvaluated, TrainingClaimed, TrainingCompleted
 from contracts.training import TrainingState
 from runtime.home.home import Home
 from runtime.jobs.children import Children
+from runtime.log.archive import Archive
 from runtime.replay.audit_plan import AuditOptions
 from runtime.views.lineage import lineage
 from tests import harness
@@ -127,7 +128,7 @@ def trained(
 
 
 def waiting_at(step: int) -> SessionState:
-    return SessionState("s", own=TrainingState(pause=TrainingPaused(by="plan", segment=1, step=step)))
+    return SessionState("s", own=TrainingState(paused_by_plan=step))
 
 
 @settings(max_examples=12, deadline=None)
@@ -175,6 +176,19 @@ def test_a_member_that_was_lost_goes_on_from_a_better_one_and_nobody_goes_on_fro
 def test_a_population_in_which_all_were_lost_has_failed() -> None:
     _, ends = trained(population(size=3), random.Random(0), frozenset(range(3)))
     assert [type(end) for end in ends] == [SearchFailed]
+
+
+def test_members_whose_data_are_rejected_begin_no_others() -> None:
+    wanted = population(size=3)
+    state = SearchState(
+        trials=(TrialStarted(number=0, session="s0", parameters=founders(wanted)[0]),),
+        finished=(TrialFinished(number=0, session="s0", state="rejected"),),
+    )
+    progress = PopulationProgress(wanted, state)
+    assert progress.complete
+    (failed,) = progress.conclusion()
+    assert isinstance(failed, SearchFailed)
+    assert failed.type == "resource"
 
 
 def test_equal_members_keep_their_own_state() -> None:
@@ -226,6 +240,7 @@ async def test_a_population_that_dies_between_ends_the_same_and_its_best_member_
     finally:
         await children.close()
     told = {number: [fact.event for fact in log.facts] for number, log in logs.items()}
+    assert SearchState.of(Archive(Home(killed)).read(session).history.state) == state
     assert [one.parameters for one in state.trials] == [one.parameters for one in undisturbed.trials]
     assert [(one.kept, one.stopped) for one in state.generations] == [
         (one.kept, one.stopped) for one in undisturbed.generations

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from contracts.request import Request
+from contracts.request.population import Population
 from contracts.request.search import Search
 
 GOLDEN = Path(__file__).with_name("bounds.json")
@@ -49,7 +50,7 @@ def bounds(schema: Any, place: str = "") -> Iterator[tuple[str, Any]]:
 
 def present() -> dict[str, dict[str, Any]]:
     found = {}
-    for kind in (Request, Search):
+    for kind in (Request, Search, Population):
         found[kind.__name__] = dict(sorted(bounds(TypeAdapter(kind).json_schema())))
     return found
 
