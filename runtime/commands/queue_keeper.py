@@ -51,7 +51,7 @@ closed, for the first append of the next one grants them all again."""
 IDLE = 60.0
 """Seconds after which a slot is returned that no trainer has in hand, if others wait for it."""
 
-_LARGEST, _TRY_AGAIN = 500, 1.0
+LARGEST, _TRY_AGAIN = 500, 1.0
 """Events of one append, and seconds after which one that failed is tried again."""
 
 
@@ -129,9 +129,12 @@ def decide(
     if (queue.limit, queue.rooms) != (limit, rooms):
         say(QueueLimited(limit=limit, rooms=rooms))
     inside = queue.slots.keys() | queue.queued.keys()
-    for applicant in applicants:
-        if applicant.wants and applicant.session not in inside:
-            say(applicant.queued())
+    fresh = [one for one in applicants if one.wants and one.session not in inside]
+    for applicant in fresh[:LARGEST]:
+        say(applicant.queued())
+    if len(fresh) >= LARGEST:
+        # The rest is said next: who asks for thousands at once keeps the host from nothing else.
+        return said
     ready = {session for session in queue.queued if known[session].ready}
     granted = set[str]()
     while following := queue.next(ready):
@@ -240,7 +243,7 @@ class QueueKeeper:
             queue = reduce(Queue.after, opening, queue)
         else:
             limit, rooms = self._offered(queue)
-        return [*opening, *decide(queue, applicants, limit, self._idle(queue, in_hand), rooms)][:_LARGEST]
+        return [*opening, *decide(queue, applicants, limit, self._idle(queue, in_hand), rooms)][:LARGEST]
 
     def _trainers(self) -> list[InstancePresence]:
         return [one for one in self._node.presence.roster() if one.role == TRAINER and one.seconds < PRESENT]

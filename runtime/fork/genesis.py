@@ -16,6 +16,7 @@ from contracts.ledger import LedgerCheckpointed
 from contracts.request import Request, read_request
 from contracts.request.changes import refused_changes
 from contracts.request.reading import put
+from contracts.request.section import Section
 from contracts.session import SessionState
 from contracts.trainer import TrainingClaimed
 from runtime.engine.report import Control
@@ -153,7 +154,11 @@ def _written_out(request: Request, path: str) -> dict[str, object]:
     """The request with everything at a path: some options are recorded only where they are not the usual ones."""
     resolved, (name, dot, _) = request.resolved(), path.partition(".")
     written = resolved.get(name)
-    return resolved | {name: dict(getattr(request, name)) | written} if dot and isinstance(written, dict) else resolved
+    if not dot or not isinstance(written, dict):
+        return resolved
+    whole = {key: dict(value) if isinstance(value, Section) else value for key, value in getattr(request, name)}
+    inside = {key: whole[key] | value for key, value in written.items() if isinstance(whole.get(key), dict)}
+    return resolved | {name: whole | written | inside}
 
 
 def _at(request: Any, path: str) -> Any:

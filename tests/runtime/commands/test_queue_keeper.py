@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import reduce
 from itertools import count
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from contracts.roles import DESK, HYPERPARAMETER_SPECIALIST, OPERATOR
 from contracts.session import SessionState, advance
 from contracts.trainer import TrainingCancelled, TrainingPaused, TrainingResumed
 from runtime.commands import deployment_keys, queue_keeper
-from runtime.commands.queue_keeper import Applicant, QueueKeeper, decide, reopen
+from runtime.commands.queue_keeper import LARGEST, Applicant, QueueKeeper, decide, reopen
 from runtime.home import settings
 from runtime.home.home import Home
 from runtime.host.local_swarm import make_node
@@ -172,6 +173,16 @@ def test_a_log_that_follows_gives_all_their_slots_again_though_fewer_are_offered
     queue, events = said(Queue(), reopen("0" * 64, before, every, 1))
     assert events == ["opened ", "limited ", "queued A", "granted A", "queued B", "granted B", "queued C"]
     assert decided(queue, every, 1)[1] == ["limited "]
+
+
+def test_very_many_requests_at_once_are_queued_in_parts_that_one_append_holds() -> None:
+    many = [Applicant(session_id(uuid8(n)), wants=True, ready=True, begun=False) for n in range(2 * LARGEST)]
+    queue, sizes = OPEN, list[int]()
+    while events := decide(queue, many, 2):
+        sizes.append(len(events))
+        queue = reduce(Queue.after, events, queue)
+    assert sizes == [LARGEST + 1, LARGEST, 2], "how many may train is said first"
+    assert ([*queue.slots], len(queue.queued)) == ([one.session for one in many[:2]], 2 * LARGEST - 2)
 
 
 def test_a_log_that_follows_knows_whose_turn_it_is_and_how_often_who_was_overtaken() -> None:

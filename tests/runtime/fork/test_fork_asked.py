@@ -97,6 +97,18 @@ def test_the_genesis_names_parent_step_state_and_change(told: Told, parent: str)
     assert [(one.step, one.value) for one in about.evaluations] == [(50, 0.5)]
 
 
+def test_one_option_may_be_set_of_those_that_are_recorded_only_where_they_say_something(
+    told: Told, parent: str
+) -> None:
+    unset = {"training.needs.devices": 0}
+    made = told.forked(parent, set=unset)
+    assert (made.request, made.fork.set) == (REQUEST, unset)
+    some = {"training.needs.memory_bytes": 77, "training.needs.devices": 0}
+    made = told.forked(parent, set=some)
+    assert made.request["training"]["needs"] == {"memory_bytes": 77}  # type: ignore[index]
+    assert made.fork.set == some
+
+
 def test_only_what_differs_from_the_parent_differs_in_the_request(told: Told, parent: str) -> None:
     assert told.forked(parent).request == REQUEST
     begun = read_request(SECTIONS | {"model": {"architecture": "mlp", "init": "/w.safetensors"}}).resolved()
