@@ -91,11 +91,12 @@ class KeyFigures:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Points of one curve in the order of `x`; a value that is not finite is a gap."""
+    """Points of a curve in the order of `x`; a value that is not finite is a gap. Joined by lines, or else alone."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
+    joined: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,8 @@ def thinned(series: blocks.Series, most: int) -> PlotLine:
         else:
             chosen = {min(group)[::-1], max(group)[::-1]}
             points += sorted((float(x), float(y)) for x, y in chosen)
+    if not series.joined:
+        points = [each for x, y in points for each in ((x, y), (x, math.nan))]
     return PlotLine(series.name, tuple(points), count, per)
 
 

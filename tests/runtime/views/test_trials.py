@@ -270,11 +270,13 @@ def test_what_has_no_trials_says_so(recorded: RecordedHome):
     assert run(recorded, "trials", empty, "--request", "3").exit_code == 4
 
 
-def test_a_thousand_trials_are_shown_within_a_second_on_a_page_of_bounded_size(recorded: RecordedHome, tmp_path: Path):
+def test_a_thousand_trials_take_less_than_a_second_of_a_processor_and_a_page_of_bounded_size(
+    recorded: RecordedHome, tmp_path: Path
+):
     session = finished_search(recorded, 1000)
-    begun = time.perf_counter()
+    begun = time.process_time()
     result = run(recorded, "trials", session)
-    spent = time.perf_counter() - begun
+    spent = time.process_time() - begun
     assert "600 of 1,000 rows are left out here" in result.stdout
     assert spent < 1.0
     page = tmp_path / "page.html"
