@@ -182,7 +182,8 @@ def test_auto_tries_everything_when_that_is_little_and_learns_where_it_is_much()
     few = {"model.hidden": {"type": "choice", "options": [[8], [16]]}}
     assert sampler_of(search(sampler="auto", space=few)) == "grid"
     assert sampler_of(search(sampler="auto")) == "gp"
-    assert sampler_of(search(sampler="auto", trials=500)) == "tpe"
+    assert sampler_of(search(sampler="auto", trials=150)) == "gp"
+    assert sampler_of(search(sampler="auto", trials=151)) == "tpe"
 
 
 CONDITIONAL: dict[str, Any] = {
