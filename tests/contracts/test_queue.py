@@ -139,6 +139,13 @@ def test_who_asks_for_much_keeps_nobody_waiting_and_each_one_keeps_the_order_of_
     # A slot goes to whoever holds the fewest, and not to whoever is next by the clock.
     queue = queue.advance(fact(SessionReturned(session=named(8), reason="ended"), 98, lane="operator"))
     assert granted(queue)[1] == "bob"
+    held = opened(9, *(SessionQueued(session=named(n), asker=asker) for n, asker in enumerate(["ann", "ann", "bob"])))
+    for n in (0, 1, 2):
+        held = held.advance(fact(SessionGranted(session=named(n)), 90 + n, lane="operator"))
+    held = held.advance(fact(SessionReturned(session=named(2), reason="ended"), 98, lane="operator"))
+    for n, asker in ((3, "ann"), (4, "bob")):
+        held = held.advance(fact(SessionQueued(session=named(n), asker=asker), 99, lane="operator"))
+    assert granted(held)[1] == "bob", "who has none goes first, though theirs was the last one"
     one_by_one = opened(1, *(SessionQueued(session=named(n), asker=asker) for n, asker in enumerate(asked)))
     turns = []
     while one_by_one.queued:
