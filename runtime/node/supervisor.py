@@ -22,6 +22,7 @@ from contracts.envelope import Fact
 from contracts.errors import Fenced, Full, Refused, SwarmError, Unreachable
 from contracts.event import Event
 from contracts.ledger import SessionSealed
+from contracts.roles import BUILT_IN
 from runtime.jobs.failpoints import failpoint
 from runtime.log.lane_writer import LaneWriter, Provenance, Saying
 from runtime.log.session_log import SessionLog
@@ -214,7 +215,9 @@ class Supervisor:
                 # is, unless the log took no answer from it.
                 of_the_seal = isinstance(wakeup.fact.event, SessionSealed)
                 if wakeup.now.sealed and (isinstance(error, Refused) or not of_the_seal):
-                    log.warning(
+                    # What judges a trial that was stopped meanwhile comes too late by design; a guest should know.
+                    told = log.info if self.role in BUILT_IN else log.warning
+                    told(
                         "too late: a sealed session stores no answer; answer an earlier event",
                         role=self.role,
                         session=wakeup.history.id,

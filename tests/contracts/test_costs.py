@@ -55,6 +55,7 @@ FREE = {
     **dict.fromkeys(("Shift.pixels", "Erase.pixels"), "an image has as many pixels as it has"),
     **dict.fromkeys(("EarlyStopping.patience", "Plateau.patience", "Plateau.rest", "Curriculum.patience"), _PLACE),
     **dict.fromkeys(("Training.epochs", "Validation.every_epochs", "Checkpoints.every_steps"), _STEP),
+    **dict.fromkeys(("Limits.steps", "Limits.epochs"), "a budget only takes steps away"),
     **dict.fromkeys(("Cyclic.up_steps", "Cyclic.down_steps", "Step.every_steps", "Exponential.every_steps"), _STEP),
     **{
         f"{name}.warmup_steps": _STEP

@@ -81,6 +81,7 @@ async def main() -> None:
     asks = parser(__doc__ or "")
     asks.add_argument("--slots", type=int, default=0, help="of the swarm; else as many as it finds")
     asks.add_argument("--turns", type=int, default=3)
+    asks.add_argument("--epochs", type=int, default=60, help="of 24 steps each, for every session")
     asked = asks.parse_args()
     count, turns = (6, 1) if asked.quick else (30, asked.turns)
     alone, together, logs = list[float](), list[float](), list[StatusLog]()
@@ -89,13 +90,13 @@ async def main() -> None:
         swarm(home, "up", "-d", *(["--slots", str(asked.slots)] if asked.slots else []))
         try:
             async with SwarmClient.connect(settings.load(home=str(home))) as found:
-                await seconds(found, [0, 1], at_once=True)
+                await seconds(found, [0, 1], asked.epochs, at_once=True)
                 for turn in range(turns):
                     seeds = range(100 * turn + 10, 100 * turn + 10 + count)
-                    alone.append(await seconds(found, seeds, at_once=False))
+                    alone.append(await seconds(found, seeds, asked.epochs, at_once=False))
                     logs.append(StatusLog())
                     async with meanwhile(logs[-1], found, Home(home)):
-                        together.append(await seconds(found, seeds, at_once=True))
+                        together.append(await seconds(found, seeds, asked.epochs, at_once=True))
                     print(f"turn {turn + 1}: {alone[-1]:.1f} s, {together[-1]:.1f} s", file=sys.stderr)
         finally:
             swarm(home, "down")
@@ -113,14 +114,18 @@ async def main() -> None:
     }
     turns_told = ", ".join(f"{one:.2f}" for one in sorted(ratios))
     load = f"{os.getloadavg()[0]:.1f}"
-    report(asked, figures, {"sessions": str(count), "turns": turns_told, "load at the end": load})
+    report(
+        asked,
+        figures,
+        {"sessions": str(count), "epochs": str(asked.epochs), "turns": turns_told, "load at the end": load},
+    )
 
 
-async def seconds(found: SwarmClient, seeds: Iterable[int], *, at_once: bool) -> float:
+async def seconds(found: SwarmClient, seeds: Iterable[int], epochs: int, *, at_once: bool) -> float:
     """How long it takes until sessions of these seeds are sealed."""
     begun, sessions = time.perf_counter(), list[str]()
     for seed in seeds:
-        sessions.append(await found.submit(wanted(seed)))
+        sessions.append(await found.submit(wanted(seed, epochs)))
         if not at_once:
             await found.wait(sessions[-1])
     for session in sessions:
@@ -143,14 +148,14 @@ async def meanwhile(watched: StatusLog, found: SwarmClient, home: Home) -> Async
             raise error
 
 
-def wanted(seed: int) -> dict[str, Any]:
-    """A training of about fourteen hundred steps, which is judged and kept twelve times."""
+def wanted(seed: int, epochs: int) -> dict[str, Any]:
+    """A training that is judged and kept twelve times; of sixty epochs it has about fourteen hundred steps."""
     return {
         "name": f"queued {seed}",
         "data": {"source": "digits"},
         "model": {"architecture": "mlp", "hidden": [64]},
-        "training": {"epochs": 60, "batch_size": 64},
-        "validation": {"every_epochs": 5},
+        "training": {"epochs": epochs, "batch_size": 64},
+        "validation": {"every_epochs": max(1, epochs // 12)},
         "early_stopping": {"enabled": False},
         "reproducibility": {"seed": seed},
         "export": {"formats": []},
