@@ -34,9 +34,9 @@ EPOCHS = {"26k": 140, "1m": 44}
 """Of 23 steps each."""
 
 
-async def trained(running: Swarm, home: Path, size: str, recheck: int) -> tuple[float, int, int]:
+async def trained(running: Swarm, home: Path, size: str, epochs: int, recheck: int) -> tuple[float, int, int]:
     """Seconds of one session, its windows, and those of them that were rechecked."""
-    asked = request(WIDTHS[size], EPOCHS[size])
+    asked = request(WIDTHS[size], epochs)
     asked["training"] |= {"recheck": recheck} if recheck else {}
     session = await running.submit(asked)
     while not (await running.session(session)).get("sealed"):
@@ -53,7 +53,7 @@ async def main() -> None:
     options = parser(__doc__ or "")
     options.add_argument("--size", choices=EPOCHS, help="measure this one alone")
     asked = options.parse_args()
-    turns = 2 if asked.quick else 7
+    turns = 1 if asked.quick else 7
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="recheck-", ignore_cleanup_errors=True) as folder:
         home = Path(folder) / "home"
@@ -61,11 +61,12 @@ async def main() -> None:
             async with Swarm.start(home=home) as running:
                 for size in [asked.size] if asked.size else EPOCHS:
                     # The first session starts processes that the others find.
-                    await trained(running, home, size, 1)
+                    epochs = EPOCHS[size] * 4 // 5 if asked.quick else EPOCHS[size]
+                    await trained(running, home, size, epochs, 1)
                     taken: dict[int, list[tuple[float, int, int]]] = {every: [] for every in EVERY}
                     for turn in range(turns):
                         for every in EVERY if turn % 2 else EVERY[::-1]:
-                            taken[every].append(await trained(running, home, size, every))
+                            taken[every].append(await trained(running, home, size, epochs, every))
                     figures[f"window_ms_{size}"] = 1e3 * statistics.median(one / n for one, n, _ in taken[0])
                     for every in EVERY[1:]:
                         pairs = list(zip(taken[every], taken[0], strict=True))
