@@ -1,6 +1,7 @@
 """One call of a command: shared options and arguments, settings, and where output goes."""
 
 import functools
+import json
 import math
 import os
 from collections.abc import Callable, Coroutine, Mapping
@@ -41,7 +42,12 @@ class Call(HomeContext):
         """Print one JSON object on one line of stdout."""
         import orjson
 
-        say(printable_json(orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()))
+        try:
+            text = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+        except TypeError:
+            # A stranger's whole numbers may be larger than our JSON writer takes.
+            text = json.dumps(value, separators=(",", ":"))
+        say(printable_json(text))
 
     def note(self, text: str) -> None:
         """Something worth knowing that is not the answer, on stderr."""

@@ -6,13 +6,12 @@ values are grouped by it (numbers into quarters), and what such groups explain b
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from statistics import fmean, median
 from typing import Literal
-
-import orjson
 
 from contracts.request.space import Interval, Wholes
 from runtime.views.blocks import Block, Curves, PageColumn, PageTable, Series, Text
@@ -115,10 +114,10 @@ def importance(rows: Sequence[TrialRow], path: str) -> float | None:
 
 def _groups(values: Sequence[object]) -> list[Hashable]:
     """To which group each value belongs: numbers by quarters, anything else by itself."""
-    numbers = [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    numbers = [number for value in values if (number := _number(value)) is not None]
     distinct = sorted(set(numbers))
     if len(numbers) < len(values) or len(distinct) <= GROUPS:
-        return [orjson.dumps(value, option=orjson.OPT_SORT_KEYS) for value in values]
+        return [json.dumps(value, sort_keys=True) for value in values]
     edges = [sorted(numbers)[len(numbers) * at // GROUPS] for at in range(1, GROUPS)]
     return [sum(number >= edge for edge in edges) for number in numbers]
 
@@ -157,7 +156,7 @@ def parallel(table: TrialTable, rows: Sequence[TrialRow], paths: Sequence[str]) 
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return finite(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _log(table: TrialTable, path: str) -> bool:

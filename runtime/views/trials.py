@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import re
 import shlex
@@ -17,7 +18,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-import orjson
 from pydantic import ValidationError
 from typing_extensions import TypedDict
 
@@ -293,7 +293,9 @@ def trials_csv(trials: Sequence[TrialRow]) -> str:
     def cell(value: object) -> object:
         if value is None or isinstance(value, int | float):
             return value
-        text = one_line(value if isinstance(value, str) else orjson.dumps(value).decode())
+        text = one_line(
+            value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+        )
         return f"'{text}" if re.match(r"[=+\-@]", text) else text
 
     writer.writerow(map(cell, (*own, *paths)))

@@ -306,6 +306,20 @@ def test_names_out_of_a_log_are_harmless(recorded: RecordedHome):
     assert not OBEYED.search(drawn(board, 80, color_system=None))
 
 
+@pytest.mark.parametrize("value", [10**400, [10**30], -(10**19)], ids=["huge", "in a list", "negative"])
+def test_whole_numbers_of_a_log_may_have_any_size(recorded: RecordedHome, tmp_path: Path, value: Any):
+    session = searched(recorded)
+    for number in range(12):
+        about: Any = dict(number=number, session=f"00-{number}")
+        started = TrialStarted(**about, parameters={"strange": value, "plain": number})
+        ended = TrialFinished(**about, state="completed", value=float(number))
+        recorded.say(session, HYPER, started, ended)
+    assert asked(recorded, "trials", session)["trials"][0]["parameters"]["strange"] == value
+    for more in (["--csv"], [], ["--out", str(tmp_path / "page.html")]):
+        assert run(recorded, "trials", session, *more).exit_code == 0
+    assert run(recorded, "report", session, "--out", str(tmp_path / "report.html")).exit_code == 0
+
+
 # The request of a trial
 
 
