@@ -861,7 +861,8 @@ def check_words(events: list[Event]) -> list[str]:
     asked = [one for one in events if one.data is not None and one.name == "intervention.proposed"]
     proposals = {json.loads(one.record.body)["id"]: one.data for one in asked}
     found = [*dissents(told), *claims_against(told), *beginnings_against(told, fork)]
-    limits = events[0].data.get("request", {}).get("limits") or {}
+    limits = (events[0].data.get("request") or {}).get("limits")
+    limits = limits if isinstance(limits, dict) else {}
     found += [*decisions_against(told, proposals, limits, fork.get("segment", 1)), *paths_against(told, fork)]
     need(not found, "log: event {}: {}".format(*min(found)) if found else "")
     return [BESIDE_PARENT] if fork else []
@@ -916,7 +917,7 @@ def decision_against(said: dict[str, Any], proposed: dict[str, Any] | None, limi
     if said["by"] == SPENT:
         seconds, allowed = said.get("seconds"), limits.get("seconds")
         proposed = {"changes": {"stop": True}, "rewind_to": None}
-        if seconds is None or allowed is None or float.fromhex(seconds) < allowed:
+        if seconds is None or not isinstance(allowed, int | float) or not float.fromhex(seconds) >= allowed:
             return f"{seconds} seconds end it, and its request allows {allowed}"
     if proposed is None:
         return f"nobody proposed it: {said['proposal']!r} is no proposal"

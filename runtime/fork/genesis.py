@@ -140,11 +140,12 @@ def _refuse_the_end(
     if resolved["profile"] != "exact" and at.checkpoint is None:
         message = f"{parent.id} kept no checkpoint of step {at.step}, and its bits cannot be computed again."
         raise Refused(message, cure=f"Choose a kept step: swarm checkpoints {parent.id}", path="--at")
-    total = -(-request.training.epochs * resolved["rows"] // (resolved["batch"] * resolved["accumulate"]))
+    rows, taken = resolved["rows"], resolved["batch"] * resolved["accumulate"]
+    total = request.limits.last_step(-(-request.training.epochs * rows // taken), rows, taken)
     last = min([total, *(int(one["step"]) for one in plan if one.get("stop"))])
     if at.step >= last:
         message = f"no step is left after step {at.step}: training would end at step {last}."
-        raise InvalidInput(message, cure="Begin earlier, or change training.epochs.", path="--at")
+        raise InvalidInput(message, cure="Begin earlier, or change training.epochs or limits.", path="--at")
     if Control.of(request.early_stopping).after_all(inherited_plan.evaluations).stop:
         message = f"early stopping has ended the training of {parent.id} by step {at.step}."
         raise InvalidInput(message, cure="Begin earlier, or change early_stopping.patience.", path="--at")

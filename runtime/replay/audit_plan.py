@@ -177,8 +177,9 @@ def unasked(
     asked = proposals.get(event.proposal)
     changes, back = (asked.changes, asked.rewind_to) if asked else (None, None)
     if event.by == trainer.SPENT:
-        allowed = (session.request.get("limits") or {}).get("seconds")
-        if allowed is None or event.seconds is None or event.seconds < allowed:
+        limits = session.request.get("limits")
+        allowed = limits.get("seconds") if isinstance(limits, Mapping) else None
+        if not isinstance(allowed, int | float) or event.seconds is None or not event.seconds >= allowed:
             return f"{event.seconds} seconds end it, and its request allows {allowed}"
         changes = {"stop": True}
     if changes is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from agents.trainer.seconds_limit import trained_seconds
 from contracts import trainer
 from contracts.common import ChildEnded
-from contracts.errors import InvalidRequest
+from contracts.errors import InvalidInput, InvalidRequest
 from contracts.operator import SessionRequested
 from contracts.request import read_request
 from contracts.session import SessionState
@@ -54,6 +55,9 @@ async def test_steps_and_epochs_end_a_training_whose_schedule_is_that_of_the_who
         assert [one for one in windows if isinstance(one, WindowRecorded)] == first
         assert by_steps.weights_digest == by_epochs.weights_digest != whole.weights_digest
         await passes(made, by_steps.id)
+        for limit in ({"limits.steps": 20}, {"limits.epochs": 1}):
+            with pytest.raises(InvalidInput, match="no step is left after step 45"):
+                await made.commands.verbs["fork"]({"session": whole.id, "step": 45, "set": limit})
 
 
 async def test_seconds_end_a_training_at_a_windows_end_and_whoever_computes_it_again_ends_there(tmp_path: Path) -> None:
@@ -91,11 +95,13 @@ async def test_seconds_end_a_training_at_a_windows_end_and_whoever_computes_it_a
         ({"seconds": 2.5}, 2.4, {"stop": True}, "2.5"),
         ({"seconds": 2.5}, None, {"stop": True}, "None seconds"),
         ({}, 9.0, {"stop": True}, "allows None"),
+        ({"seconds": 2.5}, math.nan, {"stop": True}, "nan seconds"),
+        ({"seconds": "2.5"}, 9.0, {"stop": True}, "allows 2.5"),
         ({"seconds": 2.5}, 2.6, {"learning_rate": 0.5}, "applies"),
     ],
 )
 def test_an_end_for_want_of_seconds_is_held_against_the_request_by_both_programs(
-    limits: dict[str, float], seconds: float | None, changes: dict[str, Any], against: str
+    limits: dict[str, Any], seconds: float | None, changes: dict[str, Any], against: str
 ) -> None:
     said = InterventionApplied(
         proposal="x", by=trainer.SPENT, segment=2, step=9, changes=changes, reproducible=False, seconds=seconds
@@ -105,6 +111,14 @@ def test_an_end_for_want_of_seconds_is_held_against_the_request_by_both_programs
     theirs = decision_against(said.model_dump(mode="json"), None, limits)
     assert bool(ours) == bool(theirs) == bool(against)
     assert against in ours
+
+
+def test_limits_that_are_no_section_allow_nothing() -> None:
+    said = InterventionApplied(
+        proposal="x", by=trainer.SPENT, segment=2, step=9, changes={"stop": True}, reproducible=False, seconds=9.0
+    )
+    session = replace(SessionState("s"), genesis=SessionRequested.model_construct(request={"limits": [2.5]}))
+    assert "allows None" in unasked(said, {}, session, 2)
 
 
 def test_what_is_no_limit_is_refused() -> None:
