@@ -45,8 +45,9 @@ class Call(HomeContext):
         try:
             text = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
         except TypeError:
-            # A stranger's whole numbers may be larger than our JSON writer takes.
-            text = json.dumps(value, separators=(",", ":"))
+            # A stranger's whole numbers may be larger than our JSON writer takes; what is no number is null as there.
+            plain = json.loads(json.dumps(value), parse_constant=lambda _: None)
+            text = json.dumps(plain, separators=(",", ":"), ensure_ascii=False)
         say(printable_json(text))
 
     def note(self, text: str) -> None:

@@ -306,6 +306,19 @@ def test_names_out_of_a_log_are_harmless(recorded: RecordedHome):
     assert not OBEYED.search(drawn(board, 80, color_system=None))
 
 
+def test_what_is_no_number_beside_one_of_any_size_is_null(recorded: RecordedHome):
+    session = searched(recorded)
+    started = TrialStarted(number=0, session="00-0", parameters={"huge": 10**30})
+    values = {"val_loss": math.nan, "val_accuracy": 0.5}
+    ended = TrialFinished(number=0, session="00-0", state="completed", value=None, values=values)
+    recorded.say(session, HYPER, started, ended)
+    told = run(recorded, "trials", session, "--json").stdout
+    assert "NaN" not in told
+    (trial,) = json.loads(told)["trials"]
+    assert trial["parameters"] == {"huge": 10**30}
+    assert trial["values"] == {"val_loss": None, "val_accuracy": 0.5}
+
+
 @pytest.mark.parametrize("value", [10**400, [10**30], -(10**19)], ids=["huge", "in a list", "negative"])
 def test_whole_numbers_of_a_log_may_have_any_size(recorded: RecordedHome, tmp_path: Path, value: Any):
     session = searched(recorded)
