@@ -19,7 +19,7 @@ from pydantic import Field, field_validator
 from contracts.errors import Problem
 from contracts.hyperparameter_specialist import FrontTrial, TrialFinished
 from contracts.request.section import Real, Section, refused
-from contracts.request.training import less_is_better
+from contracts.request.training import is_minimized
 
 RECORDED = ("parameters", "epochs", "bytes", "seconds")
 """What the log tells of any trial beside its evaluations, and of which less is better."""
@@ -50,9 +50,7 @@ class Objective(Section):
     @property
     def minimizes(self) -> bool:
         """Whether a smaller value is a better one."""
-        if self.direction != "auto":
-            return self.direction == "minimize"
-        return self.metric in RECORDED or less_is_better(self.metric)
+        return (self.direction == "auto" and self.metric in RECORDED) or is_minimized(self.metric, self.direction)
 
 
 def disagreements(objectives: Sequence[Objective]) -> Iterator[Problem]:

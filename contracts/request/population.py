@@ -8,14 +8,14 @@ from functools import cached_property
 from math import floor, prod
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from contracts.errors import InvalidRequest, Problem
 from contracts.request.changes import MAY, refused_changes
 from contracts.request.reading import read_request, shown
-from contracts.request.section import AutoWhole, Name, Real, Section, Whole, refused
+from contracts.request.section import AutoWhole, Name, Real, Section, Whole
 from contracts.request.space import CONTROL, PAUSES, Choice, Interval, Space, problems_at, put_values, value_at
-from contracts.request.training import less_is_better
+from contracts.request.training import ControlMetric, is_minimized
 
 EARLY = "early_stopping.enabled"
 MOST_GENERATIONS = 64
@@ -44,23 +44,14 @@ class Population(Section):
     factors: tuple[Annotated[Real, Field(gt=0, le=1000)], ...] = Field((0.8, 1.25), min_length=1, max_length=16)
     resample: Real = Field(0.25, ge=0, le=1)
     parallel: Whole = Field(1, ge=1, le=64)
-    metric: str = Field("val_loss", max_length=64)
+    metric: ControlMetric = "val_loss"
     direction: Literal["auto", "minimize", "maximize"] = "auto"
     seed: Whole = Field(0, ge=0, lt=2**31)
-
-    @field_validator("metric")
-    @classmethod
-    def _is_control_metric(cls, metric: str) -> str:
-        if not metric.startswith("val_") or not metric[4:].isidentifier():
-            raise refused(f"{metric!r} is not a control metric", "Write val_loss, or val_ and a metric's name.")
-        return metric
 
     @property
     def minimizes(self) -> bool:
         """Whether a smaller value of the metric is a better one."""
-        if self.direction != "auto":
-            return self.direction == "minimize"
-        return less_is_better(self.metric)
+        return is_minimized(self.metric, self.direction)
 
     @property
     def copying(self) -> int:
@@ -99,6 +90,9 @@ class Population(Section):
         if value_at(self.base, EARLY):
             message = "a population ends its members itself, and a member that has stopped cannot go on"
             yield Problem(f"base.{EARLY}", message, "Leave it out, or write false.")
+        if value_at(self.base, "limits") or any(path.partition(".")[0] == "limits" for path in self.space):
+            message = "a member that a limit has ended cannot go on"
+            yield Problem("base.limits", message, "Leave `limits` out: `training.epochs` is what members have.")
         yield from self._problems_of_generations()
         try:
             read_request(self.trial(0, {}))

@@ -17,7 +17,6 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     Tag,
     ValidationError,
-    field_validator,
     model_serializer,
     model_validator,
 )
@@ -27,7 +26,7 @@ from contracts.request.constraints import Constraints, problems_of_constraints
 from contracts.request.objectives import Objective, disagreements
 from contracts.request.population import Population
 from contracts.request.reading import did_you_mean, parsed, problems_of, put, read_request, with_overrides
-from contracts.request.section import AutoWhole, Name, Real, Section, Whole, refused
+from contracts.request.section import AutoWhole, Name, Real, Section, Whole
 from contracts.request.space import (
     CONTROL,
     PAUSES,
@@ -42,7 +41,7 @@ from contracts.request.space import (
     same,
     value_at,
 )
-from contracts.request.training import less_is_better
+from contracts.request.training import ControlMetric, is_minimized
 
 SEED = "reproducibility.seed"
 MOST_SESSIONS = 10_000
@@ -105,7 +104,7 @@ class Search(Section):
     trials: Whole = Field(20, ge=1, le=10_000)
     parallel: Whole = Field(1, ge=1, le=64)
     sampler: Literal["auto", "gp", "tpe", "random", "grid"] = "auto"
-    metric: str = Field("val_loss", max_length=64)
+    metric: ControlMetric = "val_loss"
     direction: Literal["auto", "minimize", "maximize"] = "auto"
     objectives: tuple[Objective, ...] = Field((), max_length=8)
     seeds: Seeds = ()
@@ -130,19 +129,10 @@ class Search(Section):
         first = next((metric for metric in named if isinstance(metric, str) and metric.startswith("val_")), None)
         return {**given, "metric": first} if first else given
 
-    @field_validator("metric")
-    @classmethod
-    def _is_control_metric(cls, metric: str) -> str:
-        if not metric.startswith("val_") or not metric[4:].isidentifier():
-            raise refused(f"{metric!r} is not a control metric", "Write val_loss, or val_ and a metric's name.")
-        return metric
-
     @property
     def minimizes(self) -> bool:
         """Whether a smaller value of the metric is a better one."""
-        if self.direction != "auto":
-            return self.direction == "minimize"
-        return less_is_better(self.metric)
+        return is_minimized(self.metric, self.direction)
 
     @property
     def judged_by(self) -> tuple[Objective, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Discriminator,
     Field,
@@ -133,6 +134,21 @@ LESS_IS_BETTER = ("loss", "rmse", "mae", "perplexity", "error")
 def less_is_better(metric: str) -> bool:
     """Whether a metric is a loss or an error, and not a score: it shows in how its name ends, also of a workload's."""
     return metric.endswith(LESS_IS_BETTER)
+
+
+def is_minimized(metric: str, direction: str) -> bool:
+    """Whether a smaller value of a metric is a better one, where `auto` leaves it to the metric."""
+    return less_is_better(metric) if direction == "auto" else direction == "minimize"
+
+
+def _control_metric(metric: str) -> str:
+    if not metric.startswith("val_") or not metric[4:].isidentifier():
+        raise refused(f"{metric!r} is not a control metric", "Write val_loss, or val_ and a metric's name.")
+    return metric
+
+
+ControlMetric = Annotated[str, Field(max_length=64), AfterValidator(_control_metric)]
+"""A metric by which trials are judged."""
 
 
 def metric_tasks() -> Mapping[str, Task]:

@@ -93,6 +93,7 @@ def test_what_leaves_state_rows_and_steps_alone_may_change(path: str, domain: An
         ({"base": BASE | SELDOM, "generation_epochs": 2}, "generation_epochs", "convergence"),
         ({"base": BASE | {"training": {"epochs": 9, "pauses": [3]}}}, "base.training.pauses", "hyperparameter"),
         ({"base": BASE | {"early_stopping": {"enabled": True}}}, "base.early_stopping.enabled", "convergence"),
+        ({"base": BASE | {"limits": {"seconds": 9}}}, "base.limits", "hyperparameter"),
         ({"space": {"training.epochs": [5, 10]}, "size": 2}, "space", "hyperparameter"),
         ({"space": {"training.grad_clip": RATE | SOMETIMES}}, "space.training.grad_clip.when", "hyperparameter"),
         ({"space": {"optimizer.learnin_rate": RATE}}, "space.optimizer.learnin_rate", "hyperparameter"),
